@@ -1,0 +1,1 @@
+"""Alarms for servers: metrics joined with the log lines around them."""

@@ -1,0 +1,1 @@
+"""Ready-made operators that know no domain."""

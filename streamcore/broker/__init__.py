@@ -1,0 +1,1 @@
+"""The broker object: topics, partitions, waiting fetches, committed offsets."""

@@ -1,0 +1,1 @@
+"""Group state: committed offsets in an internal topic."""

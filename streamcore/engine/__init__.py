@@ -1,0 +1,1 @@
+"""Runs what an app declares."""

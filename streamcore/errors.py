@@ -1,0 +1,136 @@
+"""Every error of streamcore, in one tree.
+
+A message says what happened, where, and what to do. `code` is Kafka's error code where Kafka has one, so that
+a client over the wire sees the same thing.
+
+StreamcoreError
+├── LogError                     the log refused or failed
+│   ├── CorruptRecordError         a batch whose bytes are not what they claim to be
+│   ├── InvalidRecordError         a well-formed batch that this topic must not take
+│   ├── RecordTooLargeError        larger than max.message.bytes
+│   ├── BatchTooLargeError         larger than segment.bytes
+│   ├── InvalidTimestampError      outside message.timestamp.before/after.max.ms
+│   ├── OffsetOutOfRangeError      outside [log start, log end]
+│   ├── UnknownTopicError          no such topic or partition
+│   ├── TopicExistsError
+│   ├── InvalidTopicError          a name Kafka would refuse
+│   ├── InvalidPartitionsError
+│   ├── InvalidConfigError         an unknown topic setting, or a value out of bounds
+│   ├── LogOfflineError            a partition whose disk failed; nothing is accepted until it is repaired
+│   └── DirectoryHeldError         another process has the data directory open
+├── UsageError                   the program asks for something that cannot be: a configuration, a declaration, an argument
+│   └── PartitionsMismatchError    co-partitioned topics with different partition counts
+├── DecodeError                  a record's bytes are not what the topic's types say
+├── StateError                   a table store that cannot be opened or written
+└── ProgressError                the watchdog's finding: input waits and nothing moves
+"""
+
+from typing import ClassVar
+
+
+class StreamcoreError(Exception):
+    """Anything streamcore raises on purpose."""
+
+    code: ClassVar[int] = -1  # UNKNOWN_SERVER_ERROR
+
+
+class LogError(StreamcoreError):
+    """The log refused or failed."""
+
+
+class CorruptRecordError(LogError):
+    """A batch whose length, magic, checksum or counts contradict its bytes."""
+
+    code: ClassVar[int] = 2
+
+
+class InvalidRecordError(LogError):
+    """A well-formed batch that this topic must not take."""
+
+    code: ClassVar[int] = 87
+
+
+class RecordTooLargeError(LogError):
+    """A batch larger than max.message.bytes."""
+
+    code: ClassVar[int] = 10
+
+
+class BatchTooLargeError(LogError):
+    """A batch larger than segment.bytes."""
+
+    code: ClassVar[int] = 18
+
+
+class InvalidTimestampError(LogError):
+    """A record's time outside message.timestamp.before.max.ms or message.timestamp.after.max.ms."""
+
+    code: ClassVar[int] = 32
+
+
+class OffsetOutOfRangeError(LogError):
+    """An offset outside the log."""
+
+    code: ClassVar[int] = 1
+
+    def __init__(self, offset: int, log_start_offset: int, log_end_offset: int) -> None:
+        super().__init__(f"offset {offset} is outside [{log_start_offset}, {log_end_offset}]")
+        self.offset = offset
+        self.log_start_offset = log_start_offset
+        self.log_end_offset = log_end_offset
+
+
+class UnknownTopicError(LogError):
+    """No such topic, or no such partition of it."""
+
+    code: ClassVar[int] = 3
+
+
+class TopicExistsError(LogError):
+    code: ClassVar[int] = 36
+
+
+class InvalidTopicError(LogError):
+    """A topic name that Kafka would refuse too."""
+
+    code: ClassVar[int] = 17
+
+
+class InvalidPartitionsError(LogError):
+    code: ClassVar[int] = 37
+
+
+class InvalidConfigError(LogError):
+    """An unknown topic setting, or a value out of its bounds."""
+
+    code: ClassVar[int] = 40
+
+
+class LogOfflineError(LogError):
+    """A partition whose disk failed: nothing is accepted until it is repaired and opened again."""
+
+    code: ClassVar[int] = 56
+
+
+class DirectoryHeldError(LogError):
+    """Another process has the data directory open."""
+
+
+class UsageError(StreamcoreError):
+    """The program asks for something that cannot be."""
+
+
+class PartitionsMismatchError(UsageError):
+    """Topics that are read together have different partition counts."""
+
+
+class DecodeError(StreamcoreError):
+    """A record's bytes are not what the topic's types say."""
+
+
+class StateError(StreamcoreError):
+    """A table store that cannot be opened, read or written."""
+
+
+class ProgressError(StreamcoreError):
+    """Input waits and nothing moves."""

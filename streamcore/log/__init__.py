@@ -1,0 +1,1 @@
+"""One node's disk: partitions, segments, indexes, recovery, retention. Synchronous."""

@@ -1,0 +1,1 @@
+"""Per-key logic as plain objects: windows and joins."""

@@ -1,0 +1,1 @@
+"""Record batches v2: bytes in, bytes out, no I/O."""

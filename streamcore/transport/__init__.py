@@ -1,0 +1,1 @@
+"""How the framework reaches a log."""

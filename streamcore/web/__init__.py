@@ -1,0 +1,1 @@
+"""Status pages, live updates and metrics over HTTP."""
