@@ -1,0 +1,1 @@
+"""Stream processing in Python over its own partitioned log."""
