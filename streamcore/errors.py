@@ -16,6 +16,7 @@ StreamcoreError
 │   ├── InvalidTopicError          a name Kafka would refuse
 │   ├── InvalidPartitionsError
 │   ├── InvalidConfigError         an unknown topic setting, or a value out of bounds
+│   ├── OffsetMetadataTooLargeError  a commit's metadata string beyond 4096 bytes
 │   ├── LogOfflineError            a partition whose disk failed; nothing is accepted until it is repaired
 │   └── DirectoryHeldError         another process has the data directory open
 ├── UsageError                   the program asks for something that cannot be: a configuration, a declaration, an argument
@@ -134,3 +135,9 @@ class StateError(StreamcoreError):
 
 class ProgressError(StreamcoreError):
     """Input waits and nothing moves."""
+
+
+class OffsetMetadataTooLargeError(LogError):
+    """A committed offset's metadata string that is larger than offset.metadata.max.bytes."""
+
+    code: ClassVar[int] = 12

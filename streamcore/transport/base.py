@@ -1,0 +1,176 @@
+"""What the framework asks of a log, wherever the log is.
+
+Everything goes in batches: one `await` per call, never per record. A call that fails as a whole raises; what concerns
+one partition comes back with that partition, so that one failing partition never affects another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from streamcore.errors import StreamcoreError
+from streamcore.types import TP, InRecord, OutRecord
+
+EARLIEST = -2  # Kafka's ListOffsets: the log start offset
+LATEST = -1  # Kafka's ListOffsets: the log end offset, which the next record will get
+
+METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
+
+
+class Acks(IntEnum):
+    """When a produce returns."""
+
+    NONE = 0  # handed to the kernel, like LEADER, and whatever fails is only counted
+    LEADER = 1  # handed to the kernel: survives a killed process
+    ALL = -1  # as safe as the log's flush policy promises: with flush=always it survives power loss
+
+
+class TopicInfo(NamedTuple):
+    """A topic as its readers and writers see it."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]  # what differs from the defaults, under Kafka's names
+    internal: bool  # kept by the log for itself, as __consumer_offsets is
+
+
+class Fetched(NamedTuple):
+    """One partition's share of a fetch: records, or an error, never both."""
+
+    tp: TP
+    records: list[InRecord]  # in offset order, none before the asked offset
+    next_offset: int  # ask for this one next; it may lie beyond the last record's offset + 1
+    high_watermark: int  # -1 where an error left it unknown
+    log_start_offset: int  # -1 where an error left it unknown
+    error: StreamcoreError | None
+
+
+class Committed(NamedTuple):
+    """How far a group has come in a partition."""
+
+    offset: int  # the next record to read, not the last one read
+    metadata: str = ""  # at most METADATA_MAX_BYTES in UTF-8
+    timestamp_ms: int = -1  # when it was committed; -1 lets the log fill it in
+
+
+class PartitionInfo(NamedTuple):
+    """A partition's extent on disk."""
+
+    tp: TP
+    log_start_offset: int
+    log_end_offset: int
+    size_bytes: int
+    offline: str | None  # why nothing can be read or written, None when all is well
+
+
+class Transport(Protocol):
+    """A way to a log: in this process, or over the wire."""
+
+    url: str
+
+    async def start(self) -> None:
+        """Open the log; nothing else may be called before.
+
+        Raises:
+            DirectoryHeldError: another process has the data directory open.
+        """
+
+    async def stop(self) -> None:
+        """Leave in order: everything accepted is on disk and the next start needs no scan. Stopping twice is harmless."""
+
+    async def topics(self) -> dict[str, TopicInfo]:
+        """Every topic by name, internal ones included."""
+
+    async def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str] | None = None) -> TopicInfo:
+        """Create a topic; it is durable when this returns.
+
+        Raises:
+            TopicExistsError, InvalidTopicError, InvalidPartitionsError, InvalidConfigError
+        """
+
+    async def delete_topic(self, name: str) -> None:
+        """Delete a topic with its records and every group's committed offsets in it.
+
+        Raises:
+            UnknownTopicError
+        """
+
+    async def add_partitions(self, name: str, total: int) -> TopicInfo:
+        """Grow a topic to `total` partitions; keys written from now on may go elsewhere than before.
+
+        Raises:
+            UnknownTopicError, InvalidPartitionsError
+        """
+
+    async def alter_config(self, name: str, changes: Mapping[str, str | None]) -> TopicInfo:
+        """Change settings under Kafka's names; None returns one to its default.
+
+        Raises:
+            UnknownTopicError, InvalidConfigError
+        """
+
+    async def produce(
+        self, batches: Mapping[TP, Sequence[OutRecord]], *, acks: Acks = Acks.ALL, compression: str = "none"
+    ) -> dict[TP, int | StreamcoreError]:
+        """Append records; all or none of a partition's records are appended.
+
+        The records of one partition get consecutive offsets in the order given, also when max.message.bytes made
+        several batches of them.
+
+        Returns:
+            The first record's offset per partition, or why that partition took nothing. With Acks.ALL and an error of
+            the flush the records may still be in the log: they are not promised.
+        """
+
+    async def fetch(
+        self, positions: Mapping[TP, int], *, max_bytes: int = 1 << 20, max_wait_ms: int = 500
+    ) -> list[Fetched]:
+        """Records from the given offsets on, waiting for some when there are none.
+
+        Args:
+            positions: the offset of the first record wanted, per partition.
+            max_bytes: soft limit per partition on the stored bytes; the first batch always comes whole.
+            max_wait_ms: how long to wait for a first record; 0 never waits.
+        Returns:
+            The partitions that have records or an error, none when the time is up. The order rotates from call to
+            call, so that whoever stops early is fair. A position outside the log is an OffsetOutOfRangeError there, a
+            topic or partition that does not exist (any more) an UnknownTopicError.
+        """
+
+    async def list_offsets(self, tps: Iterable[TP], timestamp_ms: int) -> dict[TP, int]:
+        """The offset of the first record with this timestamp or a later one; the log end where there is none.
+
+        Args:
+            timestamp_ms: Unix ms, EARLIEST or LATEST.
+        Raises:
+            UnknownTopicError, LogOfflineError
+        """
+
+    async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
+        """What the group has committed, in the given partitions or in all; partitions without a commit are absent."""
+
+    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+        """Commit offsets, all or none; they survive whatever an acks=all record survives.
+
+        Raises:
+            OffsetMetadataTooLargeError, UnknownTopicError, LogOfflineError
+        """
+
+    async def groups(self) -> list[str]:
+        """The groups that have committed something, in alphabetical order."""
+
+    async def delete_group(self, group: str) -> None:
+        """Forget every offset the group has committed; unknown groups are ignored."""
+
+    async def describe_partitions(self) -> list[PartitionInfo]:
+        """Every partition, offline ones included, ordered by topic and partition."""
+
+    async def delete_records(self, tp: TP, before_offset: int) -> int:
+        """Delete the records before an offset.
+
+        Returns:
+            The new log start offset.
+        Raises:
+            OffsetOutOfRangeError: `before_offset` is beyond the high watermark.
+            UnknownTopicError, LogOfflineError
+        """
