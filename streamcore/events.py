@@ -1,0 +1,69 @@
+"""What an agent sees of a record: its event."""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamcore.types import TP, Headers, InRecord
+
+if TYPE_CHECKING:
+    from streamcore.topics import Topic
+
+
+class Message(NamedTuple):
+    """The record behind an event, as it lies on the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # Unix ms
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def tp(self) -> TP:
+        return TP(self.topic, self.partition)
+
+
+class Watermark(NamedTuple):
+    """Event time has reached this moment: nothing older is expected any more."""
+
+    timestamp_ms: int
+
+
+class Event:
+    """One decoded record."""
+
+    __slots__ = ("_record", "key", "timestamp", "tp", "value")
+
+    def __init__(self, tp: TP, record: InRecord, key: Any, value: Any, timestamp: int) -> None:
+        self.tp = tp
+        self._record = record
+        self.key = key
+        self.value = value
+        self.timestamp = timestamp  # event time, Unix ms
+
+    @property
+    def message(self) -> Message:
+        record = self._record
+        return Message(
+            self.tp.topic, self.tp.partition, record.offset, record.timestamp, record.key, record.value, record.headers
+        )
+
+    @property
+    def offset(self) -> int:
+        return self._record.offset
+
+    @property
+    def headers(self) -> dict[str, bytes]:
+        """The last value of each header; `message.headers` has them all."""
+        return dict(self._record.headers)
+
+    async def forward(self, channel: "Topic", **changes: Any) -> Awaitable[Any]:
+        """Send the record on as it is, bytes untouched, to another topic."""
+        message = self.message
+        raw = {"key": message.key, "value": message.value, "headers": message.headers, "timestamp": self.timestamp / 1000}
+        return await channel.send(**{**raw, **changes})
+
+    def __repr__(self) -> str:
+        return f"<Event {self.tp}@{self.offset} key={self.key!r} value={self.value!r}>"
