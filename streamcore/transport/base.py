@@ -14,14 +14,15 @@ from streamcore.types import TP, InRecord, OutRecord
 EARLIEST = -2  # Kafka's ListOffsets: the log start offset
 LATEST = -1  # Kafka's ListOffsets: the log end offset, which the next record will get
 
+FETCH_MAX_BYTES = 8 << 20  # of stored batches in one fetch, over all its partitions: bounds memory and the pause
 METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
 
 
 class Acks(IntEnum):
     """When a produce returns."""
 
-    NONE = 0  # handed to the kernel, like LEADER, and whatever fails is only counted
-    LEADER = 1  # handed to the kernel: survives a killed process
+    NONE = 0  # at once; over the wire nobody tells what became of the records
+    LEADER = 1  # when handed to the kernel: survives a killed process
     ALL = -1  # as safe as the log's flush policy promises: with flush=always it survives power loss
 
 
@@ -76,7 +77,7 @@ class Transport(Protocol):
         """
 
     async def stop(self) -> None:
-        """Leave in order: everything accepted is on disk and the next start needs no scan. Stopping twice is harmless."""
+        """Leave in order: everything accepted is on disk, the next start needs no scan. Stopping twice is harmless."""
 
     async def topics(self) -> dict[str, TopicInfo]:
         """Every topic by name, internal ones included."""
@@ -132,9 +133,11 @@ class Transport(Protocol):
             max_bytes: soft limit per partition on the stored bytes; the first batch always comes whole.
             max_wait_ms: how long to wait for a first record; 0 never waits.
         Returns:
-            The partitions that have records or an error, none when the time is up. The order rotates from call to
-            call, so that whoever stops early is fair. A position outside the log is an OffsetOutOfRangeError there, a
-            topic or partition that does not exist (any more) an UnknownTopicError.
+            The partitions that have records or an error; nothing when the time is up. One fetch decodes no more than
+            about FETCH_MAX_BYTES: a partition that has records and did not get its turn comes with an empty list,
+            `next_offset` as asked and `high_watermark` above it. The order rotates from call to call, so that every
+            partition gets its turn. A position outside the log is an OffsetOutOfRangeError there, a topic or partition
+            that does not exist (any more) an UnknownTopicError.
         """
 
     async def list_offsets(self, tps: Iterable[TP], timestamp_ms: int) -> dict[TP, int]:
