@@ -1,0 +1,116 @@
+"""The `streamcore` program: its commands, loaded on use, and what happens when one of them fails."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from streamcore.cli.commands import Commands
+from streamcore.cli.problems import ExitCode, report
+from streamcore.cli.settings import Settings
+
+# Command -> (module in streamcore.cli, attribute in it), in the order of the help text: from first steps to repair.
+COMMANDS = {
+    "demo": ("demo", "demo"),
+    "worker": ("worker", "worker"),
+    "topics": ("topics", "topics"),
+    "produce": ("produce", "produce"),
+    "consume": ("consume", "consume"),
+    "groups": ("groups", "groups"),
+    "tables": ("tables", "tables"),
+    "dump": ("dump", "dump"),
+}
+
+
+class Program(Commands):
+    """The outermost group: imports a command when it is asked for and reports whatever goes wrong."""
+
+    def __init__(self, app: object = None, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.app = app
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if self.app is None or name != "demo"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        module, attribute = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(f"streamcore.cli.{module}"), attribute)
+        return command
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        settings = Settings(app=self.app)
+        # --debug counts wherever it stands, also when the rest cannot be parsed.
+        settings.debug = "--debug" in (sys.argv[1:] if args is None else args)
+        settings.json = "--json" in (sys.argv[1:] if args is None else args)
+        try:
+            super().main(
+                args=args, prog_name=prog_name, complete_var=complete_var, standalone_mode=False, obj=settings, **extra
+            )
+            sys.stdout.flush()
+            code: int = ExitCode.DONE
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                raise
+            code = report(error, settings)
+        sys.exit(int(code))
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"streamcore {version('streamcore')}, Python {sys.version.split()[0]}")
+        ctx.exit()
+
+
+def _program(app: object, help_text: str) -> Program:
+    return Program(
+        app=app,
+        name=None if app is None else str(getattr(app, "id", "app")),
+        help=help_text,
+        params=[
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_version,
+                help="Show the version and exit.",
+            )
+        ],
+    )
+
+
+PROGRAM = _program(
+    None,
+    """Stream processing over a partitioned log that lives in a directory.
+
+    \b
+    First steps:
+      streamcore demo                              this machine's health, live, with a dashboard
+      streamcore topics create greetings           make a topic
+      streamcore produce greetings hello           write a record
+      streamcore consume greetings                 read what is there
+      streamcore worker -A health                  run the app in health.py
+
+    One process at a time has a data directory open: stop a worker before you look into its log with these
+    commands, or look at the worker's own pages (http://localhost:6066). Only 'dump' reads beside a running worker.
+    """,
+)
+
+
+def program_for(app: object) -> Program:
+    """The command line of one app: the same commands without -A, on the app's own log."""
+    return _program(app, f"Run the app '{getattr(app, 'id', 'app')}', or look at its topics, groups and tables.")
