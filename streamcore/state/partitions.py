@@ -1,0 +1,350 @@
+"""A table's rows in one partition: a write-back cache over the store.
+
+Reads and writes between two commits touch dictionaries only; a commit takes the dirty rows out, once each, as
+bytes, and writes them to the changelog and to the store. A rollback forgets everything since the last commit.
+
+Layout in the store. A plain row is `JSON key → value`. A windowed row is `start (8 bytes, big-endian) + JSON key →
+value`: rows lie in the order of their windows, so finding what is due for closing or expiry is a look at the front,
+after a restart as well as before.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from streamcore.codecs import Codec
+from streamcore.state.store import Change, Store
+from streamcore.windows import Window
+
+MISSING: Final = object()
+_START_BIAS = 1 << 63  # times before 1970 sort first
+_encode_key = msgspec.json.Encoder().encode
+
+# A row as it goes to the changelog: key, value (None is a tombstone).
+Row = tuple[bytes, bytes | None]
+
+
+def decode_key(data: bytes) -> Any:
+    """The key behind its JSON; arrays come back as tuples, since keys are hashable."""
+    return _hashable(orjson.loads(data))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
+
+
+class TablePartition:
+    """One partition of a plain table."""
+
+    def __init__(self, name: str, store: Store, codec: Codec, cache_entries: int) -> None:
+        self.name = name
+        self.changelog_offset = 0  # the changelog's end as of the last commit
+        self._store = store
+        self._codec = codec
+        self._cache_entries = cache_entries
+        self._cache: dict[Any, Any] = {}
+        self._dirty: set[Any] = set()
+        self._taken: set[Any] = set()
+        store.open_table(name)
+
+    def get(self, key: Any) -> Any:
+        """The value, or MISSING."""
+        value = self._cache.get(key)
+        if value is not None or key in self._cache:
+            return value
+        data = self._store.get(self.name, _encode_key(key))
+        value = MISSING if data is None else self._codec.loads(data)
+        self._cache[key] = value
+        return value
+
+    def set(self, key: Any, value: Any) -> None:
+        self._cache[key] = value
+        self._dirty.add(key)
+
+    def delete(self, key: Any) -> None:
+        self.set(key, MISSING)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Every row, uncommitted ones included; in the store's order, new ones last."""
+        fresh = dict.fromkeys(self._dirty | self._taken)
+        for data_key, data in self._store.scan(self.name):
+            key = decode_key(data_key)
+            if key in fresh:
+                continue
+            # The cached object wins over its bytes, so that a caller never sees two of the same row.
+            value = self._cache.get(key, MISSING)
+            yield key, self._codec.loads(data) if value is MISSING else value
+        for key in sorted(fresh, key=_encode_key):
+            if (value := self._cache[key]) is not MISSING:
+                yield key, value
+
+    @property
+    def dirty_count(self) -> int:
+        return len(self._dirty)
+
+    def take(self) -> list[Row]:
+        """The rows changed since the last commit, as bytes; they stay known until `committed` or `rollback`.
+
+        Raises:
+            TypeError, UsageError: a value that its codec cannot write.
+        """
+        self._taken |= self._dirty
+        self._dirty = set()
+        rows: list[Row] = []
+        for key in self._taken:
+            value = self._cache[key]
+            rows.append((_encode_key(key), None if value is MISSING else self._codec.dumps(value)))
+        return rows
+
+    def changes(self, rows: list[Row]) -> Iterator[Change]:
+        """The rows as changes of the store."""
+        return ((self.name, key, value) for key, value in rows)
+
+    def committed(self) -> None:
+        """The taken rows are in the store."""
+        self._taken.clear()
+        if len(self._cache) > self._cache_entries and not self._dirty:
+            self._cache.clear()
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        self._cache.clear()
+        self._dirty.clear()
+        self._taken.clear()
+
+    @staticmethod
+    def store_key(changelog_key: bytes) -> bytes:
+        """The store's key for a key of the changelog."""
+        return changelog_key
+
+    @staticmethod
+    def changelog_key(store_key: bytes) -> bytes:
+        return store_key
+
+
+class Bucket:
+    """The rows of one open window."""
+
+    __slots__ = ("complete", "dirty", "stored", "taken", "values")
+
+    def __init__(self, *, stored: bool) -> None:
+        self.values: dict[Any, Any] = {}
+        self.dirty: set[Any] = set()
+        self.taken: set[Any] = set()  # dirty rows that a commit is writing
+        self.stored = stored  # the store has rows of this window
+        self.complete = not stored  # `values` has every row of this window
+
+    def forget(self) -> None:
+        """Leave the rows to the store."""
+        self.values.clear()
+        self.complete = False
+
+
+class WindowPartition:
+    """One partition of a windowed table.
+
+    A window is open from its first write until the watermark passes its end plus grace; it is closed once, in
+    the order of starts, and its rows go when it has expired.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        codec: Codec,
+        cache_entries: int,
+        window: Window,
+        default: Callable[[], Any] | None,
+        watermark_ms: int | None,
+    ) -> None:
+        self.name = name
+        self.changelog_offset = 0
+        self.window = window
+        self.open: dict[int, Bucket] = {}
+        self.closed: dict[int, Bucket] = {}  # closed and still readable
+        self.closed_total = 0
+        self.late_total = 0
+        self._default = default
+        self._store = store
+        self._codec = codec
+        self._cache_entries = cache_entries
+        self._deletes: list[bytes] = []  # store keys of expired rows
+        self._taken_deletes: list[bytes] = []
+        store.open_table(name)
+        self.load(watermark_ms)
+
+    def load(self, watermark_ms: int | None) -> None:
+        """Find the store's windows: open and retained ones, by the committed watermark."""
+        self.open.clear()
+        self.closed.clear()
+        start_ms = self._next_start(b"")
+        while start_ms is not None:
+            # Without an expiry a closed window has no rows, so whatever is there is still open.
+            is_closed = watermark_ms is not None and self.window.closes_at(start_ms) <= watermark_ms
+            where = self.closed if is_closed and self.window.expires_ms else self.open
+            where[start_ms] = Bucket(stored=True)
+            start_ms = self._next_start(self._prefix(start_ms + 1))
+
+    def _next_start(self, key: bytes) -> int | None:
+        found = self._store.seek(self.name, key)
+        return None if found is None else int.from_bytes(found[:8], "big") - _START_BIAS
+
+    @staticmethod
+    def _prefix(start_ms: int) -> bytes:
+        return (start_ms + _START_BIAS).to_bytes(8, "big")
+
+    def deadline_ms(self) -> int | None:
+        """The watermark at which the next window closes or expires."""
+        deadlines = [self.window.closes_at(min(self.open))] if self.open else []
+        if self.closed:
+            deadlines.append(self.window.closes_at(min(self.closed)) + self.window.expires_ms)
+        return min(deadlines, default=None)
+
+    def bucket(self, start_ms: int, watermark_ms: int) -> Bucket | None:
+        """The window's rows for writing, or None where it has closed."""
+        bucket = self.open.get(start_ms)
+        if bucket is None:
+            if self.window.closes_at(start_ms) <= watermark_ms:
+                return None
+            bucket = self.open[start_ms] = Bucket(stored=False)
+        return bucket
+
+    def load_value(self, start_ms: int, bucket: Bucket, key: Any) -> Any:
+        """The value of a row that the bucket has not in memory; MISSING where there is none."""
+        if bucket.complete:
+            return MISSING
+        data = self._store.get(self.name, self._prefix(start_ms) + _encode_key(key))
+        value = MISSING if data is None else self._codec.loads(data)
+        bucket.values[key] = value
+        return value
+
+    def update(
+        self, start_ms: int, bucket: Bucket, key: Any, operator: Callable[[Any, Any], Any], operand: Any
+    ) -> None:
+        """value = operator(value or default, operand)."""
+        value = bucket.values.get(key, MISSING)
+        if value is MISSING:
+            value = self.load_value(start_ms, bucket, key)
+            if value is MISSING:
+                if self._default is None:
+                    raise KeyError(key)
+                value = self._default()
+        bucket.values[key] = operator(value, operand)
+        bucket.dirty.add(key)
+
+    def set(self, bucket: Bucket, key: Any, value: Any) -> None:
+        bucket.values[key] = value
+        bucket.dirty.add(key)
+
+    def get(self, start_ms: int, key: Any) -> Any:
+        """The value, or MISSING; open and retained windows alike."""
+        bucket = self.open.get(start_ms) or self.closed.get(start_ms)
+        if bucket is None:
+            return MISSING
+        if key in bucket.values:
+            return bucket.values[key]
+        return self.load_value(start_ms, bucket, key)
+
+    def rows(self, start_ms: int) -> list[tuple[Any, Any]]:
+        """Every row of an open window in the order of the keys' bytes, which no restart changes."""
+        bucket = self.open[start_ms]
+        if not bucket.complete:
+            prefix = self._prefix(start_ms)
+            for store_key, data in self._store.scan(self.name, prefix, self._prefix(start_ms + 1)):
+                key = decode_key(store_key[8:])
+                if key not in bucket.values:
+                    bucket.values[key] = self._codec.loads(data)
+            bucket.complete = True
+        rows = [(key, value) for key, value in bucket.values.items() if value is not MISSING]
+        rows.sort(key=lambda row: _encode_key(row[0]))
+        return rows
+
+    def items(self) -> Iterator[tuple[tuple[Any, int], Any]]:
+        """((key, window start), value) of every row of every open window."""
+        for start_ms in sorted(self.open):
+            for key, value in self.rows(start_ms):
+                yield (key, start_ms), value
+
+    def due(self, watermark_ms: int) -> list[int]:
+        """The open windows that this watermark closes, oldest first."""
+        window = self.window
+        return sorted(start for start in self.open if window.closes_at(start) <= watermark_ms)
+
+    def close(self, start_ms: int) -> None:
+        """The window takes no more events; it goes now, or stays readable until it expires."""
+        bucket = self.open.pop(start_ms)
+        self.closed_total += 1
+        if self.window.expires_ms:
+            self.closed[start_ms] = bucket
+        elif bucket.stored:
+            self._delete_rows(start_ms)
+
+    def _delete_rows(self, start_ms: int) -> None:
+        found = self._store.scan(self.name, self._prefix(start_ms), self._prefix(start_ms + 1))
+        self._deletes.extend(key for key, _ in found)
+
+    def expire(self, watermark_ms: int) -> None:
+        """Delete the rows of closed windows that nobody may read any more."""
+        window = self.window
+        for start_ms in [s for s in self.closed if window.closes_at(s) + window.expires_ms <= watermark_ms]:
+            if self.closed.pop(start_ms).stored:
+                self._delete_rows(start_ms)
+
+    @property
+    def dirty_count(self) -> int:
+        return sum(len(bucket.dirty) for _, bucket in self._buckets()) + len(self._deletes)
+
+    def _buckets(self) -> Iterator[tuple[int, Bucket]]:
+        return chain(self.open.items(), self.closed.items())
+
+    def take(self) -> list[Row]:
+        """The rows changed since the last commit, under their store keys."""
+        rows: list[Row] = []
+        dumps = self._codec.dumps
+        for start_ms, bucket in self._buckets():
+            if bucket.dirty or bucket.taken:
+                bucket.taken |= bucket.dirty
+                bucket.dirty = set()
+                prefix = self._prefix(start_ms)
+                for key in bucket.taken:
+                    value = bucket.values[key]
+                    rows.append((prefix + _encode_key(key), None if value is MISSING else dumps(value)))
+        self._taken_deletes += self._deletes
+        self._deletes = []
+        rows += [(key, None) for key in self._taken_deletes]
+        return rows
+
+    def changes(self, rows: list[Row]) -> Iterator[Change]:
+        return ((self.name, key, value) for key, value in rows)
+
+    def committed(self) -> None:
+        for _, bucket in self._buckets():
+            if bucket.taken:
+                bucket.taken = set()
+                bucket.stored = True
+        self._taken_deletes.clear()
+        for bucket in self.closed.values():
+            if not bucket.dirty and bucket.stored:
+                bucket.forget()
+        if sum(len(bucket.values) for bucket in self.open.values()) > self._cache_entries:
+            for bucket in self.open.values():
+                if not bucket.dirty and bucket.stored:
+                    bucket.forget()
+
+    def rollback(self, watermark_ms: int | None = None) -> None:
+        self._taken_deletes.clear()
+        self._deletes.clear()
+        self.load(watermark_ms)
+
+    def store_key(self, changelog_key: bytes) -> bytes:
+        """The store's key for a changelog key `[key,[start,end]]` (Faust's, in seconds)."""
+        key, (start, _) = orjson.loads(changelog_key)
+        return self._prefix(round(start * 1000)) + _encode_key(_hashable(key))
+
+    def changelog_key(self, store_key: bytes) -> bytes:
+        start_ms = int.from_bytes(store_key[:8], "big") - _START_BIAS
+        end_ms = start_ms + self.window.size_ms
+        return b"[%b,[%b,%b]]" % (store_key[8:], repr(start_ms / 1000).encode(), repr(end_ms / 1000).encode())
