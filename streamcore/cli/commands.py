@@ -18,6 +18,14 @@ class Command(click.Command):
         attrs["context_settings"] = {**CONTEXT_SETTINGS, **(attrs.get("context_settings") or {})}
         super().__init__(name, **attrs)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            # A command's own complaint leads to its own help, as the parser's does.
+            error.ctx = error.ctx or ctx
+            raise
+
 
 class Commands(click.Group):
     """A group that answers a typo with the name that was probably meant."""

@@ -1,5 +1,7 @@
 """What commands print: tables that survive 80 columns and pipes, JSON for machines, bars only where somebody looks."""
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,9 +63,13 @@ def _print_rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], ri
 
 
 @contextmanager
-def progress_bar(label: str, total: int, *, unit: str = "records") -> Iterator[Progress]:
-    """A bar on stderr for work that takes a while; nothing at all when stderr is not a terminal."""
-    if not sys.stderr.isatty() or total <= 0:
+def progress_bar(label: str, total: int, *, unit: str = "records", shown: bool = True) -> Iterator[Progress]:
+    """A bar on stderr for work that takes a while; nothing at all when stderr is not a terminal.
+
+    Args:
+        shown: False for no bar in any case, as when the data itself goes to the terminal.
+    """
+    if not shown or not sys.stderr.isatty() or total <= 0:
         yield lambda done: None
         return
     from rich.console import Console
@@ -80,6 +86,14 @@ def progress_bar(label: str, total: int, *, unit: str = "records") -> Iterator[P
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=total)
         yield lambda done: bars.update(task, completed=done)
+
+
+def stdout_is_file() -> bool:
+    """Whether the output goes to a file: only then may a bar move beside it. A pipe may end in a pager."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def printable(text: str) -> str:
@@ -164,6 +178,6 @@ def show_duration(duration_ms: int) -> str:
     return f"{duration_ms} ms"
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, several: str = "") -> str:
     """ "1 record", "2 records"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"

@@ -1,7 +1,8 @@
 """How a command fails: one sentence with a remedy on stderr, and an exit code. Never a traceback, unless asked for.
 
 Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 another process holds the data directory,
-4 there is no such topic, group or table, 130 interrupted, 141 the reader of our output went away.
+4 there is no such topic, group or table, 130 interrupted, 141 the reader of our output went away,
+143 terminated.
 """
 
 import difflib
@@ -29,6 +30,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     INTERRUPTED = 130
     BROKEN_PIPE = 141
+    TERMINATED = 143
 
 
 class CommandError(click.ClickException):

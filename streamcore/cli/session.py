@@ -2,13 +2,14 @@
 
 import asyncio
 import functools
+import signal
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
-from streamcore.cli.problems import CommandError, NotFoundError
+from streamcore.cli.problems import CommandError, ExitCode, NotFoundError
 from streamcore.cli.settings import DATA_DEFAULT, Settings
 from streamcore.types import TP
 
@@ -74,17 +75,31 @@ def with_session(
                 from streamcore.transport import connect
 
                 transport = connect(url)
+                _cancel_on_sigterm()
                 await transport.start()
                 try:
                     await function(Session(settings, transport), *args, **kwargs)
                 finally:
                     await transport.stop()
 
-            asyncio.run(run())
+            try:
+                asyncio.run(run())
+            except asyncio.CancelledError:
+                raise click.exceptions.Exit(ExitCode.TERMINATED) from None
 
         return callback
 
     return decorate
+
+
+def _cancel_on_sigterm() -> None:
+    """SIGTERM ends a command as Ctrl-C does: in order, so that the log needs no recovery."""
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or no such signals here
+        pass
 
 
 def _check_directory(url: str) -> None:
