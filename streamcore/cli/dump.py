@@ -98,7 +98,11 @@ def _summarize(files: list[Path], as_json: bool) -> int:
                 row |= _summarize_log(file, lambda position, before=done: progress(before + position))
             else:
                 entries = _entries(file, deep=file.with_suffix(".log").exists())
-                row |= {"entries": len(entries), "problems": [_tell(entry) for entry in entries if entry.problem]}
+                is_time = file.suffix == ".timeindex"
+                problems = [f"{_tell(entry, is_time)}: {entry.problem}" for entry in entries if entry.problem]
+                if odd := odd_bytes(file):
+                    problems.append(f"{plural(odd, 'byte')} at the end are no whole entry")
+                row |= {"entries": len(entries), "problems": problems}
             done += file.stat().st_size
             rows.append(row)
     if as_json:

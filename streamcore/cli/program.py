@@ -55,11 +55,12 @@ class Program(Commands):
         settings.debug = "--debug" in (sys.argv[1:] if args is None else args)
         settings.json = "--json" in (sys.argv[1:] if args is None else args)
         try:
-            super().main(
+            result = super().main(
                 args=args, prog_name=prog_name, complete_var=complete_var, standalone_mode=False, obj=settings, **extra
             )
             sys.stdout.flush()
-            code: int = ExitCode.DONE
+            # Without standalone mode, ctx.exit(code) comes back as the result.
+            code: int = result if isinstance(result, int) else ExitCode.DONE
         except BaseException as error:
             if isinstance(error, SystemExit):
                 raise

@@ -47,43 +47,45 @@ def batches(path: Path) -> Iterator[Batch]:
 
 def _batches(view: mmap, size: int) -> Iterator[Batch]:
     position = 0
-    next_offset = -1
     while position < size:
-        header = (
-            BatchHeader.parse(view[position : position + HEADER_BYTES]) if size - position >= HEADER_BYTES else None
-        )
-        if header is not None and header.magic == MAGIC and header.length >= _LEAST_LENGTH:
-            following = position + header.size_bytes
-            if following <= size:
-                data = view[position:following]
-                problem = None
-                if not is_intact(data):
-                    problem = "the checksum does not match"
-                elif header.base_offset < next_offset:
-                    problem = f"base offset {header.base_offset} comes after offset {next_offset - 1}"
-                # A batch with wrong bytes inside still says where it ends, if another one begins there.
-                if problem is None or following == size or _is_batch(view, following, size):
-                    yield Batch(position, header.size_bytes, header, data, problem)
-                    next_offset = max(next_offset, header.last_offset + 1)
-                    position = following
-                    continue
-            elif _find_batch(view, position + 1, size) == size:
-                missing = following - size
-                yield Batch(position, size - position, header, b"", f"cut off: {missing} bytes are missing at the end")
-                return
+        header = _header(view, position, size)
+        following = size + 1 if header is None else position + header.size_bytes
+        if header is not None and following > size and _find_batch(view, position + 1, size) == size:
+            problem = f"cut off: {following - size} bytes are missing at the end"
+            yield Batch(position, size - position, header, b"", problem)
+            return
+        if header is not None and following <= size:
+            data = view[position:following]
+            next_header = _header(view, following, size) if _is_batch(view, following, size) else None
+            problem = ""
+            if not is_intact(data):
+                problem = "the checksum does not match"
+            elif next_header is not None and next_header.base_offset <= header.last_offset:
+                # The base offset is outside the checksum.
+                problem = f"its offsets reach beyond the next batch, which begins at {next_header.base_offset}"
+            # A batch with wrong bytes inside still says where it ends, if another one begins there.
+            if not problem or following == size or next_header is not None:
+                yield Batch(position, header.size_bytes, header, data, problem or None)
+                position = following
+                continue
         found = _find_batch(view, position + 1, size)
-        stretch = view[position:found]
-        problem = "only zero bytes" if not stretch.strip(b"\0") else "no record batch"
+        problem = "no record batch" if view[position:found].strip(b"\0") else "only zero bytes"
         yield Batch(position, found - position, None, b"", problem)
         position = found
 
 
+def _header(view: mmap, position: int, size: int) -> BatchHeader | None:
+    """The batch header at `position`, None where no header of ours can be."""
+    if size - position < HEADER_BYTES:
+        return None
+    header = BatchHeader.parse(view[position : position + HEADER_BYTES])
+    return header if header.magic == MAGIC and header.length >= _LEAST_LENGTH else None
+
+
 def _is_batch(view: mmap, position: int, size: int) -> bool:
     """Whether an intact batch begins at `position`."""
-    if size - position < HEADER_BYTES:
-        return False
-    header = BatchHeader.parse(view[position : position + HEADER_BYTES])
-    if header.magic != MAGIC or header.length < _LEAST_LENGTH or position + header.size_bytes > size:
+    header = _header(view, position, size)
+    if header is None or position + header.size_bytes > size:
         return False
     return is_intact(view[position : position + header.size_bytes])
 
