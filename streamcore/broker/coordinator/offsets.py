@@ -1,0 +1,118 @@
+"""The committed offsets of every group, as a plain map that is written to and reloaded from records.
+
+No I/O: a commit comes out as records to append, a reload goes in as records read. The node appends them to
+`__consumer_offsets` before it applies them here, so that what `committed` answers is never ahead of the log.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from streamcore.broker.coordinator.offset_records import (
+    STRING_MAX_BYTES,
+    OffsetKey,
+    OffsetValue,
+    decode_key,
+    decode_value,
+    encode_key,
+    encode_value,
+)
+from streamcore.errors import InvalidRecordError, OffsetMetadataTooLargeError
+from streamcore.types import TP, InRecord, OutRecord
+
+METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
+OFFSETS_TOPIC = "__consumer_offsets"
+OFFSETS_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    # Small segments, so that the ones before a snapshot can go soon.
+    "segment.bytes": str(2 << 20),
+}
+
+
+class Offsets:
+    """What every group has committed."""
+
+    def __init__(self) -> None:
+        self._by_group: dict[str, dict[TP, OffsetValue]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_group.values()))
+
+    def groups(self) -> list[str]:
+        return sorted(self._by_group)
+
+    def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, OffsetValue]:
+        """The group's offsets in `tps`, or in every partition; those never committed are absent."""
+        known = self._by_group.get(group, {})
+        chosen = known if tps is None else [tp for tp in tps if tp in known]
+        return {tp: known[tp] for tp in chosen}
+
+    def commit_records(self, group: str, offsets: Mapping[TP, OffsetValue], now_ms: int) -> list[OutRecord]:
+        """The records that make a commit; `apply_commit` follows once they are appended.
+
+        Raises:
+            OffsetMetadataTooLargeError: a metadata string of more than METADATA_MAX_BYTES.
+            InvalidRecordError: a group's name that no record can hold, or a negative offset.
+        """
+        if not group or len(group.encode()) > STRING_MAX_BYTES:
+            raise InvalidRecordError(f"a group's name has 1 to {STRING_MAX_BYTES} bytes; this one has {len(group)}")
+        records: list[OutRecord] = []
+        for tp, committed in offsets.items():
+            metadata_bytes = len(committed.metadata.encode())
+            if metadata_bytes > METADATA_MAX_BYTES:
+                raise OffsetMetadataTooLargeError(
+                    f"the metadata that {group!r} commits with {tp} has {metadata_bytes} bytes; "
+                    f"at most {METADATA_MAX_BYTES} are kept"
+                )
+            if committed.offset < 0:
+                raise InvalidRecordError(f"{group!r} commits offset {committed.offset} of {tp}; offsets start at 0")
+            records.append((encode_key(group, tp), encode_value(_stamped(committed, now_ms)), now_ms, ()))
+        return records
+
+    def apply_commit(self, group: str, offsets: Mapping[TP, OffsetValue], now_ms: int) -> None:
+        known = self._by_group.setdefault(group, {})
+        for tp, committed in offsets.items():
+            known[tp] = _stamped(committed, now_ms)
+
+    def keys_of_topic(self, topic: str) -> list[OffsetKey]:
+        return [OffsetKey(group, tp) for group, known in self._by_group.items() for tp in known if tp.topic == topic]
+
+    def keys_of_group(self, group: str) -> list[OffsetKey]:
+        return [OffsetKey(group, tp) for tp in self._by_group.get(group, {})]
+
+    def apply_tombstones(self, keys: Iterable[OffsetKey]) -> None:
+        for group, tp in keys:
+            known = self._by_group.get(group)
+            if known is None:
+                continue
+            known.pop(tp, None)
+            if not known:
+                del self._by_group[group]
+
+    def snapshot_records(self, now_ms: int) -> Iterator[OutRecord]:
+        """One record per offset: a log that starts with these says the same as the one before."""
+        for group in sorted(self._by_group):
+            for tp, value in sorted(self._by_group[group].items()):
+                yield encode_key(group, tp), encode_value(value), now_ms, ()
+
+    def reload(self, records: Iterable[InRecord]) -> None:
+        """Apply records in the order of the log.
+
+        Raises:
+            CorruptRecordError: a record that is no offset commit.
+        """
+        for record in records:
+            key = decode_key(record.key or b"")
+            if key is None:
+                continue
+            if record.value is None:
+                self.apply_tombstones([key])
+            else:
+                self._by_group.setdefault(key.group, {})[key.tp] = decode_value(record.value)
+
+
+def tombstone_records(keys: Iterable[OffsetKey], now_ms: int) -> list[OutRecord]:
+    """The records that forget offsets; `apply_tombstones` follows once they are appended."""
+    return [(encode_key(group, tp), None, now_ms, ()) for group, tp in keys]
+
+
+def _stamped(value: OffsetValue, now_ms: int) -> OffsetValue:
+    return value if value.timestamp_ms >= 0 else value._replace(timestamp_ms=now_ms)

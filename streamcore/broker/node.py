@@ -1,0 +1,383 @@
+"""One process's broker: the log directory, who waits for it, when it is synced, and the committed offsets.
+
+It moves whole batches and never looks into one. Everything runs in one event loop; `NodeConfig.off_loop` says whether
+syncs may leave it for a thread.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
+
+from streamcore.broker.coordinator.offset_records import OffsetValue
+from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
+from streamcore.broker.coordinator.offsets_topic import LENGTH_MAX_BYTES, OFFSETS_TP, OffsetsTopic
+from streamcore.broker.counters import NodeCounters
+from streamcore.broker.delayed_fetch import DelayedFetches
+from streamcore.broker.group_commit import GroupCommit
+from streamcore.clock import SYSTEM_CLOCK, Clock
+from streamcore.errors import InvalidTopicError, LogOfflineError, StreamcoreError, UnknownTopicError
+from streamcore.log.config import LogConfig
+from streamcore.log.directory import LogDirectory, TopicMeta
+from streamcore.log.partition_log import Appended, PartitionLog
+from streamcore.types import TP
+
+logger = logging.getLogger(__name__)
+
+Flush = Literal["interval", "always"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """How a node keeps its log."""
+
+    flush: Flush = "interval"  # "always": a durable append returns after a sync that covers it
+    flush_interval_ms: int = 1000  # with "interval", what a power failure may take
+    housekeeping_interval_ms: int = 60_000  # retention and checkpoints
+    background: bool = True  # flush and keep house in tasks of its own; without it, whoever owns the node does
+    off_loop: bool = True  # sync in a thread; a memory disk has nothing to wait for
+    offsets_length_max_bytes: int = LENGTH_MAX_BYTES  # of __consumer_offsets before it shortens itself
+
+
+class Read(NamedTuple):
+    """One partition's share of a fetch."""
+
+    tp: TP
+    offset: int  # as asked
+    batches: bytes | memoryview  # whole ones, the first contains `offset`; empty where the fetch was full before
+    high_watermark: int
+    log_start_offset: int
+    error: StreamcoreError | None
+
+
+class PartitionState(NamedTuple):
+    """A partition's extent on disk."""
+
+    tp: TP
+    log_start_offset: int
+    log_end_offset: int
+    size_bytes: int
+    offline: str | None
+
+
+class Node:
+    """A broker without its socket."""
+
+    def __init__(
+        self, open_directory: Callable[[], LogDirectory], config: NodeConfig, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        """`open_directory` is called by `start`, in a thread where the config allows."""
+        self.config = config
+        self.counters = NodeCounters()
+        self._open_directory = open_directory
+        self._clock = clock
+        self._delayed = DelayedFetches()
+        self._group_commit = GroupCommit(self._sync)
+        self._directory: LogDirectory | None = None
+        self._offsets: OffsetsTopic | None = None
+        self._offsets_offline: LogOfflineError | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the directory and reload the committed offsets.
+
+        Raises:
+            DirectoryHeldError, OSError
+        """
+        self._directory = await self._call(self._open_directory)
+        self._stopping.clear()
+        if OFFSETS_TOPIC in self._directory.topics:
+            self._load_offsets()
+        if self.config.background:
+            jobs = [
+                ("streamcore-flush", self.config.flush_interval_ms, self.flush),
+                ("streamcore-housekeeping", self.config.housekeeping_interval_ms, self.keep_house),
+            ]
+            self._tasks = [asyncio.create_task(self._regularly(ms, job), name=name) for name, ms, job in jobs]
+
+    async def stop(self) -> None:
+        """Finish what waits, and close in order: flushed, checkpointed, marked clean."""
+        self._stopping.set()
+        self._delayed.wake_all()
+        await asyncio.gather(*self._tasks)
+        self._tasks = []
+        await self._group_commit.close()
+        directory, self._directory, self._offsets = self._directory, None, None
+        if directory is not None:
+            await self._call(directory.close)
+
+    def close_at_once(self) -> None:
+        """For a node whose event loop is gone: close the directory without one."""
+        directory, self._directory, self._offsets = self._directory, None, None
+        if directory is not None:
+            directory.close()
+
+    @property
+    def directory(self) -> LogDirectory:
+        if self._directory is None:
+            raise LogOfflineError("the log is not open: start the transport first")
+        return self._directory
+
+    # --- topics -----------------------------------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> Mapping[str, TopicMeta]:
+        return self.directory.topics
+
+    def topic(self, name: str) -> TopicMeta:
+        meta = self.directory.topics.get(name)
+        if meta is None:
+            raise UnknownTopicError(f"there is no topic {name!r}")
+        return meta
+
+    def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> TopicMeta:
+        if name not in self.directory.topics and self._offsets is not None:
+            # What groups committed to an older topic of this name would point into the new one.
+            self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
+        meta = self.directory.create_topic(name, partitions, config)
+        self._delayed.wake_topic(name)
+        return meta
+
+    def delete_topic(self, name: str) -> None:
+        if self.topic(name).internal:
+            raise InvalidTopicError(f"topic {name!r} is the log's own and stays")
+        self.directory.delete_topic(name)
+        if self._offsets is not None:
+            self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
+        self._delayed.wake_topic(name)
+
+    def add_partitions(self, name: str, total: int) -> TopicMeta:
+        self.directory.add_partitions(name, total)
+        self._delayed.wake_topic(name)
+        return self.topic(name)
+
+    def alter_config(self, name: str, changes: Mapping[str, str | None]) -> TopicMeta:
+        self.directory.alter_config(name, changes)
+        return self.topic(name)
+
+    def log_config(self, name: str) -> LogConfig:
+        """A topic's settings, defaults filled in."""
+        return LogConfig.parse(self.topic(name).config)
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    async def append(
+        self, batches: Mapping[TP, bytes], *, records: Mapping[TP, int], durable: bool
+    ) -> dict[TP, Appended | StreamcoreError]:
+        """Append whole batches to partitions, each on its own.
+
+        Args:
+            batches: one or several concatenated batches per partition.
+            records: how many records they hold, for the counters.
+            durable: with flush=always, wait for a sync.
+        """
+        results: dict[TP, Appended | StreamcoreError] = {}
+        for tp, buffer in batches.items():
+            results[tp] = self._append(tp, buffer, records[tp])
+        if durable and self.config.flush == "always":
+            appended = [tp for tp, result in results.items() if isinstance(result, Appended)]
+            for tp, failed in (await self._group_commit.durable(appended)).items():
+                self.counters.of(tp.topic).failed_produces += 1
+                results[tp] = failed
+        return results
+
+    def _append(self, tp: TP, buffer: bytes, records: int) -> Appended | StreamcoreError:
+        counters = self.counters.of(tp.topic)
+        try:
+            appended = self.directory.log(tp.topic, tp.partition).append_as_leader(buffer)
+        except StreamcoreError as error:
+            counters.failed_produces += 1
+            return error
+        counters.records_in += records
+        counters.bytes_in += len(buffer)
+        self._delayed.wake(tp)
+        return appended
+
+    async def fetch(
+        self, positions: Mapping[TP, int], *, max_bytes: int, total_max_bytes: int, max_wait_ms: int
+    ) -> list[Read]:
+        """Stored batches from the given offsets on, in the order of `positions`, waiting for some if there are none.
+
+        Args:
+            max_bytes: soft limit per partition; the first batch comes whole.
+            total_max_bytes: soft limit over all of them; a partition beyond it comes with no bytes.
+        """
+        reads = self._read(positions, max_bytes, total_max_bytes)
+        if reads or max_wait_ms <= 0:
+            # A reader that always finds something must not keep everybody else from running.
+            await asyncio.sleep(0)
+            return reads
+        deadline = asyncio.get_running_loop().time() + max_wait_ms / 1000
+        while not reads and not self._stopping.is_set():
+            remaining = deadline - asyncio.get_running_loop().time()
+            if remaining <= 0 or not await self._delayed.wait(positions, remaining * 1000):
+                break
+            if self._directory is not None:
+                reads = self._read(positions, max_bytes, total_max_bytes)
+        return reads
+
+    def _read(self, positions: Mapping[TP, int], max_bytes: int, total_max_bytes: int) -> list[Read]:
+        directory = self.directory
+        reads: list[Read] = []
+        for tp, offset in positions.items():
+            try:
+                log = directory.log(tp.topic, tp.partition)
+                high_watermark = log.high_watermark
+                if offset == high_watermark:
+                    continue
+                batches = log.read(offset, min(max_bytes, total_max_bytes)) if total_max_bytes > 0 else b""
+            except StreamcoreError as error:
+                self.counters.of(tp.topic).failed_fetches += 1
+                reads.append(Read(tp, offset, b"", -1, -1, error))
+                continue
+            total_max_bytes -= len(batches)
+            reads.append(Read(tp, offset, batches, high_watermark, log.log_start_offset, None))
+        return reads
+
+    def list_offset(self, tp: TP, timestamp_ms: int | None) -> int:
+        """The offset of the first record at `timestamp_ms` or later; the log end where there is none, or for None."""
+        log = self.directory.log(tp.topic, tp.partition)
+        found = log.offset_for_timestamp(timestamp_ms) if timestamp_ms is not None else None
+        return found[0] if found is not None else log.high_watermark
+
+    def log_start_offset(self, tp: TP) -> int:
+        return self.directory.log(tp.topic, tp.partition).log_start_offset
+
+    def delete_records(self, tp: TP, before_offset: int) -> int:
+        return self.directory.log(tp.topic, tp.partition).delete_records(before_offset)
+
+    def partitions(self) -> list[PartitionState]:
+        """Every partition, offline ones included."""
+        states: list[PartitionState] = []
+        for name, meta in sorted(self.directory.topics.items()):
+            for partition in range(meta.partitions):
+                tp = TP(name, partition)
+                try:
+                    log = self.directory.log(name, partition)
+                    extent = (log.log_start_offset, log.log_end_offset, log.size_bytes)
+                    states.append(PartitionState(tp, *extent, self.directory.offline_partitions.get(tp)))
+                except StreamcoreError as error:
+                    states.append(PartitionState(tp, -1, -1, 0, str(error)))
+        return states
+
+    # --- committed offsets ------------------------------------------------------------------------------------------
+
+    def committed(self, group: str, tps: Iterable[TP] | None) -> dict[TP, OffsetValue]:
+        """What a group has committed.
+
+        Raises:
+            LogOfflineError: the offsets cannot be read; that is never the same as "nothing committed".
+        """
+        offsets = self._readable_offsets()
+        return offsets.offsets.committed(group, tps) if offsets is not None else {}
+
+    def groups(self) -> list[str]:
+        offsets = self._readable_offsets()
+        return offsets.offsets.groups() if offsets is not None else []
+
+    async def commit(self, group: str, offsets: Mapping[TP, OffsetValue]) -> None:
+        """Commit offsets, all or none.
+
+        Raises:
+            UnknownTopicError, OffsetMetadataTooLargeError, InvalidRecordError, LogOfflineError
+        """
+        for tp in offsets:
+            if tp.partition >= self.topic(tp.topic).partitions or tp.partition < 0:
+                raise UnknownTopicError(f"topic {tp.topic!r} has no partition {tp.partition} to commit an offset for")
+        store = self._readable_offsets()
+        if store is None:
+            self.directory.create_topic(OFFSETS_TOPIC, 1, OFFSETS_CONFIG)
+            store = self._load_offsets()
+        store.commit(group, offsets)
+        self.counters.commits += 1
+        await self._offsets_written(store)
+
+    async def delete_group(self, group: str) -> None:
+        store = self._readable_offsets()
+        if store is not None and store.forget(store.offsets.keys_of_group(group)):
+            await self._offsets_written(store)
+
+    async def _offsets_written(self, store: OffsetsTopic) -> None:
+        if self.config.flush == "always":
+            await self._sync_or_raise(OFFSETS_TP)
+        if store.is_long:
+            start_offset = store.append_snapshot()
+            # Before the records that it replaces are deleted, the snapshot has to be on disk.
+            await self._sync_or_raise(OFFSETS_TP)
+            store.delete_before(start_offset)
+            self.counters.offsets_snapshots += 1
+
+    def _readable_offsets(self) -> OffsetsTopic | None:
+        if self._offsets_offline is not None:
+            raise self._offsets_offline
+        return self._offsets
+
+    def _load_offsets(self) -> OffsetsTopic:
+        try:
+            log = self.directory.log(*OFFSETS_TP)
+            self._offsets = OffsetsTopic(log, self._clock, length_max_bytes=self.config.offsets_length_max_bytes)
+        except StreamcoreError as error:
+            self._offsets_offline = LogOfflineError(f"the committed offsets cannot be read: {error}")
+            raise self._offsets_offline from error
+        return self._offsets
+
+    # --- the disk ---------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Sync what is due under the topics' settings; with flush=interval that is once per interval."""
+        await self._call(self.directory.flush, self._clock.now_ms())
+
+    async def keep_house(self) -> None:
+        """Retention and checkpoints."""
+        self.directory.apply_retention(self._clock.now_ms())
+        self.directory.checkpoint()
+
+    async def _sync_or_raise(self, tp: TP) -> None:
+        failed = await self._group_commit.durable([tp])
+        if tp in failed:
+            raise failed[tp]
+
+    async def _sync(self, tps: Iterable[TP]) -> Mapping[TP, LogOfflineError]:
+        failed: dict[TP, LogOfflineError] = {}
+        logs: dict[TP, PartitionLog] = {}
+        for tp in tps:
+            try:
+                logs[tp] = self.directory.log(tp.topic, tp.partition)
+            except StreamcoreError as error:
+                failed[tp] = LogOfflineError(f"{tp} went away before its records were synced: {error}")
+        failed.update(await self._call(_flush_all, logs))
+        self.counters.flushes += len(logs)
+        self.counters.failed_flushes += len(failed)
+        return failed
+
+    async def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        if self.config.off_loop:
+            return await asyncio.to_thread(function, *arguments)
+        return function(*arguments)
+
+    async def _regularly(self, interval_ms: int, job: Callable[[], Awaitable[None]]) -> None:
+        # Ended by `_stopping`, never cancelled: a job in its thread must have finished before the directory closes.
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(interval_ms / 1000):
+                    await self._stopping.wait()
+            except TimeoutError:
+                try:
+                    await job()
+                except (StreamcoreError, OSError):
+                    logger.exception("the log's background work failed; it is tried again in %d ms", interval_ms)
+
+
+def _flush_all(logs: Mapping[TP, PartitionLog]) -> dict[TP, LogOfflineError]:
+    failed: dict[TP, LogOfflineError] = {}
+    for tp, log in logs.items():
+        try:
+            log.flush()
+        except LogOfflineError as error:
+            failed[tp] = error
+    return failed

@@ -1,0 +1,240 @@
+"""A log in this very process: `embedded:DIR` on disk, `memory:` on a memory disk.
+
+The only module of the framework's side that reaches into the broker's.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from streamcore.broker import shared_nodes
+from streamcore.broker.coordinator.offset_records import OffsetValue
+from streamcore.broker.counters import NodeCounters
+from streamcore.broker.node import Flush, Node, NodeConfig, Read
+from streamcore.clock import SYSTEM_CLOCK, Clock
+from streamcore.errors import LogOfflineError, StreamcoreError, UsageError
+from streamcore.log.directory import LogDirectory, TopicMeta
+from streamcore.log.disk import Disk
+from streamcore.log.memory_disk import MemoryDisk
+from streamcore.transport.base import (
+    EARLIEST,
+    FETCH_MAX_BYTES,
+    LATEST,
+    Acks,
+    Committed,
+    Fetched,
+    PartitionInfo,
+    TopicInfo,
+)
+from streamcore.transport.batches import decode_batches, encode_batches
+from streamcore.types import TP, OutRecord
+
+_MEMORY_DIRECTORY = "/memory"
+_memory_disks: dict[str, MemoryDisk] = {}
+
+
+class EmbeddedTransport:
+    """A log directory in this process, shared with every other transport here that names the same directory."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        url: str | None = None,
+        flush: str | None = None,
+        config: NodeConfig | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        disk: Disk | None = None,
+    ) -> None:
+        """
+        Args:
+            directory: made when it does not exist yet.
+            flush: "interval" or "always"; None takes what the directory is open with here, or "interval".
+            config: everything else about how the log is kept, if we are the one who opens it.
+            disk: where the directory is; None is the machine's own file system.
+        """
+        self.url = url or f"embedded:{directory}"
+        self._path = directory if disk is not None else os.path.realpath(directory)
+        self._shared_name = f"{directory} on {id(disk)}" if disk is not None else self._path
+        self._flush = _flush_policy(flush) if flush is not None else None
+        self._config = config or NodeConfig()
+        if self._flush is not None:
+            self._config = replace(self._config, flush=self._flush)
+        self._clock = clock
+        self._disk = disk
+        self._node: Node | None = None
+        self._fetches = 0
+
+    async def start(self) -> None:
+        if self._node is not None:
+            return
+        node = await shared_nodes.acquire(self._shared_name, self._make_node)
+        if self._flush not in (None, node.config.flush):
+            await shared_nodes.release(self._shared_name, node)
+            raise UsageError(
+                f"{self.url} is open in this process with flush={node.config.flush}; "
+                f"it cannot be flush={self._flush} as well"
+            )
+        self._node = node
+
+    async def stop(self) -> None:
+        node, self._node = self._node, None
+        if node is not None:
+            await shared_nodes.release(self._shared_name, node)
+
+    def _make_node(self) -> Node:
+        return Node(self._open_directory, self._config, self._clock)
+
+    def _open_directory(self) -> LogDirectory:
+        try:
+            return LogDirectory.open(self._path, disk=self._disk, clock=self._clock, holder=" ".join(sys.argv))
+        except OSError as error:
+            raise UsageError(
+                f"the data directory {self._path} cannot be opened: {error.strerror or error}; make it readable and "
+                f"writable for this user, or choose another with embedded:DIR"
+            ) from error
+
+    @property
+    def node(self) -> Node:
+        """The broker behind this transport."""
+        if self._node is None:
+            raise LogOfflineError(f"{self.url} is not open: await start() comes first")
+        return self._node
+
+    @property
+    def counters(self) -> NodeCounters:
+        """What has passed through since the start, for whoever exports metrics."""
+        return self.node.counters
+
+    # --- topics -----------------------------------------------------------------------------------------------------
+
+    async def topics(self) -> dict[str, TopicInfo]:
+        return {name: _info(meta) for name, meta in self.node.topics.items()}
+
+    async def create_topic(self, name: str, *, partitions: int, config: Mapping[str, str] | None = None) -> TopicInfo:
+        return _info(self.node.create_topic(name, partitions, config or {}))
+
+    async def delete_topic(self, name: str) -> None:
+        self.node.delete_topic(name)
+
+    async def add_partitions(self, name: str, total: int) -> TopicInfo:
+        return _info(self.node.add_partitions(name, total))
+
+    async def alter_config(self, name: str, changes: Mapping[str, str | None]) -> TopicInfo:
+        return _info(self.node.alter_config(name, changes))
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    async def produce(
+        self, batches: Mapping[TP, Sequence[OutRecord]], *, acks: Acks = Acks.ALL, compression: str = "none"
+    ) -> dict[TP, int | StreamcoreError]:
+        node = self.node
+        results: dict[TP, int | StreamcoreError] = {}
+        encoded: dict[TP, bytes] = {}
+        for tp, records in batches.items():
+            try:
+                config = node.log_config(tp.topic)
+                encoded[tp] = encode_batches(
+                    records,
+                    compression=compression if config.compression_type == "producer" else config.compression_type,
+                    max_bytes=min(config.max_message_bytes, config.segment_bytes),
+                )
+            except StreamcoreError as error:
+                node.counters.of(tp.topic).failed_produces += 1
+                results[tp] = error
+        appended = await node.append(
+            encoded, records={tp: len(batches[tp]) for tp in encoded}, durable=acks is Acks.ALL
+        )
+        for tp, result in appended.items():
+            results[tp] = result if isinstance(result, StreamcoreError) else result.base_offset
+        # A writer in a loop must not keep everybody else from running.
+        await asyncio.sleep(0)
+        return results
+
+    async def fetch(
+        self, positions: Mapping[TP, int], *, max_bytes: int = 1 << 20, max_wait_ms: int = 500
+    ) -> list[Fetched]:
+        tps = list(positions)
+        if tps:
+            self._fetches += 1
+            turn = self._fetches % len(tps)
+            tps = tps[turn:] + tps[:turn]
+        reads = await self.node.fetch(
+            {tp: positions[tp] for tp in tps},
+            max_bytes=max_bytes,
+            total_max_bytes=max(FETCH_MAX_BYTES, max_bytes),
+            max_wait_ms=max_wait_ms,
+        )
+        return [self._fetched(read) for read in reads]
+
+    def _fetched(self, read: Read) -> Fetched:
+        if read.error is not None or not len(read.batches):
+            return Fetched(read.tp, [], read.offset, read.high_watermark, read.log_start_offset, read.error)
+        counters = self.node.counters.of(read.tp.topic)
+        records, next_offset, corrupt = decode_batches(read.batches, read.offset)
+        if corrupt is not None and next_offset == read.offset:
+            # What is readable before the damage comes first; the next fetch, from here, meets the damage.
+            counters.failed_fetches += 1
+            return Fetched(read.tp, [], read.offset, read.high_watermark, read.log_start_offset, corrupt)
+        counters.records_out += len(records)
+        counters.bytes_out += len(read.batches)
+        return Fetched(read.tp, records, next_offset, read.high_watermark, read.log_start_offset, None)
+
+    async def list_offsets(self, tps: Iterable[TP], timestamp_ms: int) -> dict[TP, int]:
+        node = self.node
+        if timestamp_ms == EARLIEST:
+            return {tp: node.log_start_offset(tp) for tp in tps}
+        wanted_ms = None if timestamp_ms == LATEST else timestamp_ms
+        return {tp: node.list_offset(tp, wanted_ms) for tp in tps}
+
+    async def describe_partitions(self) -> list[PartitionInfo]:
+        return [PartitionInfo(*state) for state in self.node.partitions()]
+
+    async def delete_records(self, tp: TP, before_offset: int) -> int:
+        return self.node.delete_records(tp, before_offset)
+
+    # --- committed offsets ------------------------------------------------------------------------------------------
+
+    async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
+        return {tp: Committed(*value) for tp, value in self.node.committed(group, tps).items()}
+
+    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+        await self.node.commit(group, {tp: OffsetValue(*committed) for tp, committed in offsets.items()})
+
+    async def groups(self) -> list[str]:
+        return self.node.groups()
+
+    async def delete_group(self, group: str) -> None:
+        await self.node.delete_group(group)
+
+
+class MemoryTransport(EmbeddedTransport):
+    """The same log on a memory disk: no file, no thread, no background task, so a test can own the event loop.
+
+    What was written stays as long as this object lives, across `stop` and `start`; a named one (`memory:orders`) stays
+    as long as the process, for whoever names it again.
+    """
+
+    def __init__(self, name: str = "", *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        disk = _memory_disks.setdefault(name, MemoryDisk()) if name else MemoryDisk()
+        config = NodeConfig(background=False, off_loop=False)
+        super().__init__(_MEMORY_DIRECTORY, url=f"memory:{name}", flush=flush, config=config, clock=clock, disk=disk)
+
+
+def forget_memory(name: str) -> None:
+    """Let go of what `memory:name` holds; transports that have it open keep theirs."""
+    _memory_disks.pop(name, None)
+
+
+def _info(meta: TopicMeta) -> TopicInfo:
+    return TopicInfo(meta.name, meta.partitions, meta.config, meta.internal)
+
+
+def _flush_policy(flush: str) -> Flush:
+    if flush == "interval":
+        return "interval"
+    if flush == "always":
+        return "always"
+    raise UsageError(f"flush={flush!r} is unknown: it is interval or always")
