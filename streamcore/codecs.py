@@ -52,7 +52,7 @@ def codec_for(type_: Any, serializer: str | None = None) -> Codec:
 
     Args:
         type_: None for any JSON value, bytes, str, a Record, or any type msgspec knows.
-        serializer: "json", "raw" or "text"; by default what fits the type (bytes are raw, str is text, the rest is JSON).
+        serializer: "json", "raw" or "text"; by default what fits the type: bytes raw, str text, the rest JSON.
     Raises:
         UsageError: an unknown serializer, or a type that JSON cannot hold.
     """

@@ -6,7 +6,7 @@ leaves in that partition's commit. The engine says through this context variable
 
 from collections.abc import Awaitable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from streamcore.errors import UsageError
 from streamcore.types import Headers
@@ -39,10 +39,19 @@ class Cursor(Protocol):
 
     def watermark_ms(self) -> int: ...
     def now_ms(self) -> int: ...
+    def late(self, policy: "Literal['drop'] | Topic") -> None:
+        """The current event came too late for something: count it, and send it on if the policy is a topic."""
+
     def table(self, table: "Table") -> "TablePartition": ...
     def windows(self, table: "Table") -> "WindowPartition": ...
     def send(
-        self, topic: "Topic", partition: int | None, key: bytes | None, value: bytes | None, time_ms: int | None, headers: Headers
+        self,
+        topic: "Topic",
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        time_ms: int | None,
+        headers: Headers,
     ) -> Awaitable[Any]: ...
 
 
@@ -63,5 +72,7 @@ def cursor_for(what: str) -> Cursor:
     """
     cursor = current_cursor.get()
     if cursor is None:
-        raise UsageError(f"{what} belongs to an event: call it inside an agent, or give the partition's key another way")
+        raise UsageError(
+            f"{what} belongs to an event: call it inside an agent, or give the partition's key another way"
+        )
     return cursor

@@ -19,7 +19,7 @@ StreamcoreError
 │   ├── OffsetMetadataTooLargeError  a commit's metadata string beyond 4096 bytes
 │   ├── LogOfflineError            a partition whose disk failed; nothing is accepted until it is repaired
 │   └── DirectoryHeldError         another process has the data directory open
-├── UsageError                   the program asks for something that cannot be: a configuration, a declaration, an argument
+├── UsageError                   the program asks for something that cannot be: a setting, a declaration, an argument
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
 ├── DecodeError                  a record's bytes are not what the topic's types say
 ├── StateError                   a table store that cannot be opened or written
@@ -141,3 +141,23 @@ class OffsetMetadataTooLargeError(LogError):
     """A committed offset's metadata string that is larger than offset.metadata.max.bytes."""
 
     code: ClassVar[int] = 12
+
+
+class KeylessRecordError(InvalidRecordError):
+    """Records without a key in a compacted topic; `record_errors` maps their index in the batch to the reason."""
+
+    def __init__(self, record_errors: dict[int, str]) -> None:
+        super().__init__(
+            f"records {sorted(record_errors)} of the batch have no key, and the topic is compacted: give each one a key"
+        )
+        self.record_errors = record_errors
+
+
+class DiskError(LogError):
+    """The disk refused a write and the log is as it was before: free some space and try again."""
+
+    code: ClassVar[int] = 56
+
+
+class DirectoryUnusableError(LogError):
+    """A data directory that cannot be written, read or created."""

@@ -62,7 +62,12 @@ class Event:
     async def forward(self, channel: "Topic", **changes: Any) -> Awaitable[Any]:
         """Send the record on as it is, bytes untouched, to another topic."""
         message = self.message
-        raw = {"key": message.key, "value": message.value, "headers": message.headers, "timestamp": self.timestamp / 1000}
+        raw = {
+            "key": message.key,
+            "value": message.value,
+            "headers": message.headers,
+            "timestamp": self.timestamp / 1000,
+        }
         return await channel.send(**{**raw, **changes})
 
     def __repr__(self) -> str:

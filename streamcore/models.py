@@ -21,7 +21,7 @@ _FAUST_KEYWORDS = {
 def _is_optional(annotation: Any) -> bool:
     if isinstance(annotation, str):
         text = annotation.replace(" ", "")
-        return text.startswith(("Optional[", "typing.Optional[")) or "|None" in text or text.startswith("None|")
+        return text.startswith(("Optional[", "typing.Optional[", "None|")) or "|None" in text
     return type(None) in getattr(annotation, "__args__", ())
 
 

@@ -42,7 +42,7 @@ class RocksStore:
             Path(path).mkdir(parents=True, exist_ok=True)
             exists = (Path(path) / "CURRENT").exists()
             names = Rdict.list_cf(path, self._options) if exists else ["default"]
-            families = {name: self._options for name in {*names, META} - {"default"}}
+            families = dict.fromkeys({*names, META} - {"default"}, self._options)
             self._db = Rdict(path, self._options, column_families=families)
         except Exception as error:  # rocksdict raises bare Exception
             raise StateError(f"the table store {path} does not open: {error}") from error

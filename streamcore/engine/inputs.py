@@ -1,0 +1,203 @@
+"""One partition as an agent's input: what was fetched and not yet handed out, decoded a chunk at a time."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any
+
+from streamcore.errors import DecodeError
+from streamcore.events import Event
+from streamcore.topics import Topic
+from streamcore.transport.base import Fetched
+from streamcore.types import TP, InRecord
+
+# Decoded values are used up before the next ones are made: 512 of them stay in the processor's caches, and the
+# garbage collector never sees a million at once.
+CHUNK_RECORDS = 512
+
+NO_TIME = -(1 << 62)  # a watermark before all events
+FOREVER = 1 << 62  # a deadline after all events
+
+_timestamp = attrgetter("timestamp")
+
+
+class Chunk:
+    """Some records of one input, decoded. With `error`, the one record that cannot be."""
+
+    __slots__ = ("error", "next_offset", "records", "timestamps", "values", "watermarks")
+
+    def __init__(self, records: list[InRecord], values: list[Any], error: DecodeError | None = None) -> None:
+        self.records = records
+        self.values = values
+        self.error = error
+        self.next_offset = records[-1].offset + 1
+        self.timestamps: list[int] | None = None  # event times, Unix ms; made when somebody asks
+        self.watermarks: list[int] | None = None  # the watermark as of each record, itself included
+
+
+class Input:
+    """A cursor over one partition.
+
+    `position` is the offset of the first record that is not done. Records between it and what was fetched wait in
+    memory; there is one fetch of them at most.
+    """
+
+    def __init__(self, tp: TP, topic: Topic, now_ms: int) -> None:
+        self.tp = tp
+        self.topic = topic
+        self.position = 0
+        self.fetch_position = 0
+        self.high_watermark = -1  # the log's end as of the last fetch; -1 before the first
+        self.log_start_offset = 0
+        self.max_timestamp_ms = NO_TIME
+        self.idle = False
+        self.last_data_ms = now_ms  # wall clock; also the start, from which silence is counted
+        self.records_total = 0
+        self._records: list[InRecord] = []
+        self._taken = 0
+        self._loads: Callable[[bytes], Any] | None = None if topic.value_type is bytes else topic.value_codec.loads_fast
+        self._chunk: Chunk | None = None  # of peek() and advance()
+        self._index = 0
+
+    def seek(self, offset: int) -> None:
+        """Begin again at `offset`."""
+        self.position = self.fetch_position = offset
+        self._records = []
+        self._taken = 0
+        self._chunk = None
+
+    def offer(self, fetched: Fetched, now_ms: int) -> None:
+        """Take in a fetch's records; only when the ones before have been handed out."""
+        self._records = fetched.records
+        self._taken = 0
+        self.fetch_position = fetched.next_offset
+        self.high_watermark = fetched.high_watermark
+        self.log_start_offset = fetched.log_start_offset
+        if fetched.records:
+            self.records_total += len(fetched.records)
+            self.last_data_ms = now_ms
+            self.idle = False
+        elif self._chunk is None:
+            # Nothing but a gap (compaction, control batches): it counts as done.
+            self.position = fetched.next_offset
+
+    @property
+    def is_empty(self) -> bool:
+        return self._taken >= len(self._records) and self._chunk is None
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Everything the log had at the last fetch has been handed out."""
+        return self.is_empty and 0 <= self.high_watermark <= self.fetch_position
+
+    def next_chunk(self) -> Chunk | None:
+        """The next records, decoded, or None where the next fetch is due."""
+        first = self._taken
+        records = self._records[first : first + CHUNK_RECORDS]
+        if not records:
+            return None
+        loads = self._loads
+        try:
+            if loads is None:
+                values = [record.value for record in records]
+            else:
+                values = [loads(record.value) for record in records]  # type: ignore[arg-type]
+        except (ValueError, TypeError):
+            return self._careful_chunk(records)
+        self._taken = first + len(records)
+        return self._timed(Chunk(records, values))
+
+    def _careful_chunk(self, records: list[InRecord]) -> Chunk:
+        """As far as the records can be decoded; a tombstone is None, and a bad one is a chunk of its own."""
+        values: list[Any] = []
+        loads = self.topic.value_codec.loads
+        for record in records:
+            try:
+                values.append(None if record.value is None else loads(record.value))
+            except DecodeError as error:
+                if not values:
+                    self._taken += 1
+                    return self._timed(Chunk([record], [None], error))
+                break
+        self._taken += len(values)
+        return self._timed(Chunk(records[: len(values)], values))
+
+    def _timed(self, chunk: Chunk) -> Chunk:
+        time_of = self.topic.time_of
+        if time_of is not None and chunk.error is None:
+            try:
+                chunk.timestamps = [
+                    record.timestamp if value is None else time_of(value)
+                    for record, value in zip(chunk.records, chunk.values, strict=True)
+                ]
+            except Exception as error:  # a user's accessor: find the record whose value has no such time
+                return self._untimed(chunk, error)
+        return chunk
+
+    def _untimed(self, chunk: Chunk, error: Exception) -> Chunk:
+        """Keep what comes before the value that has no event time; that one is a bad record of its own."""
+        time_of = self.topic.time_of
+        assert time_of is not None
+        timestamps: list[int] = []
+        for record, value in zip(chunk.records, chunk.values, strict=True):
+            try:
+                timestamps.append(record.timestamp if value is None else time_of(value))
+            except Exception as cause:
+                error = cause
+                break
+        count = len(timestamps)
+        self._taken -= len(chunk.records) - max(count, 1)
+        if count == 0:
+            return Chunk(chunk.records[:1], [None], DecodeError(f"the value has no event time: {error}"))
+        kept = Chunk(chunk.records[:count], chunk.values[:count])
+        kept.timestamps = timestamps
+        return kept
+
+    def times(self, chunk: Chunk) -> list[int]:
+        """The chunk's event times."""
+        if chunk.timestamps is None:
+            chunk.timestamps = [record.timestamp for record in chunk.records]
+        return chunk.timestamps
+
+    def watermarks(self, chunk: Chunk, before_ms: int) -> list[int]:
+        """The watermark as of each record: the greatest event time so far."""
+        if chunk.watermarks is None:
+            chunk.watermarks = list(accumulate(self.times(chunk), max, initial=before_ms))[1:]
+        return chunk.watermarks
+
+    def greatest_time(self, chunk: Chunk) -> int:
+        return max(chunk.timestamps) if chunk.timestamps else max(map(_timestamp, chunk.records))
+
+    def event(self, chunk: Chunk, index: int) -> Event:
+        """The event of one record; its key is decoded now.
+
+        Raises:
+            DecodeError: the key is not what the topic's key_type says.
+        """
+        record = chunk.records[index]
+        key = None if record.key is None else self.topic.key_codec.loads(record.key)
+        timestamp = record.timestamp if chunk.timestamps is None else chunk.timestamps[index]
+        return Event(self.tp, record, key, chunk.values[index], timestamp)
+
+    # -- one record at a time, for merging several inputs --------------------------------------------------------------
+
+    def peek(self) -> tuple[Chunk, int] | None:
+        """The next record's place in its chunk, or None where the next fetch is due."""
+        if self._chunk is None:
+            self._chunk = self.next_chunk()
+            self._index = 0
+            if self._chunk is None:
+                return None
+            self.times(self._chunk)
+        return self._chunk, self._index
+
+    def advance(self) -> None:
+        """The record that `peek` shows is done."""
+        chunk = self._chunk
+        assert chunk is not None, "advance follows peek"
+        self._index += 1
+        if self._index == len(chunk.records):
+            self.position = chunk.next_offset
+            self._chunk = None
+        else:
+            self.position = chunk.records[self._index].offset
