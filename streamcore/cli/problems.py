@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 another process hol
 import difflib
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -33,6 +34,9 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+_NEAR = 0.6  # difflib's own idea of a close match
+
+
 class CommandError(click.ClickException):
     """A command cannot do what was asked; the message holds the remedy."""
 
@@ -49,8 +53,16 @@ class NotFoundError(CommandError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" (with a space in front), or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
+    """ "Did you mean 'x'?" with a space in front, or nothing when no known name is near."""
+    bare = name.lstrip("-").lower()
+    ratios = {
+        other: difflib.SequenceMatcher(None, bare, other.lstrip("-").lower()).ratio()
+        for other in names
+        if other.lstrip("-")
+    }
+    # Several only where they are about equally near: one good guess reads better than three.
+    best = max(ratios.values(), default=0.0)
+    near = [other for other in sorted(ratios) if ratios[other] >= max(_NEAR, best - 0.05)][:3]
     if not near:
         return ""
     if len(near) == 1:
@@ -115,10 +127,9 @@ def _usage_sentence(error: click.UsageError) -> str:
         return f"No such option '{error.option_name}'.{did_you_mean(error.option_name, known)}"
     sentence = _sentence(error.format_message())
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
-        # The message quotes what was typed before it lists the choices.
-        quoted = sentence.split("'")
-        typed = quoted[3] if len(quoted) > 3 else ""
-        sentence += did_you_mean(typed, [str(choice) for choice in error.param.type.choices])
+        typed = re.search(r"'([^']*)' is not one of", sentence)
+        if typed is not None:
+            sentence += did_you_mean(typed[1], [str(choice) for choice in error.param.type.choices])
     return sentence
 
 

@@ -79,7 +79,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 def _program(app: object, help_text: str) -> Program:
     return Program(
         app=app,
-        name=None if app is None else str(getattr(app, "id", "app")),
+        name="streamcore" if app is None else str(getattr(app, "id", "app")),
         help=help_text,
         params=[
             click.Option(

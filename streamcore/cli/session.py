@@ -105,6 +105,7 @@ def _cancel_on_sigterm() -> None:
 def _check_directory(url: str) -> None:
     """A directory that is only looked at must be there: a typo in its name must not create it."""
     scheme, _, path = url.partition(":")
+    path = path.removeprefix("//")
     if scheme == "memory":
         raise CommandError("A memory: log lives and ends with its process: name a directory with --data DIR.")
     if scheme != "embedded" or Path(path).is_dir():
