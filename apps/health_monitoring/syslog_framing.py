@@ -33,6 +33,11 @@ class FrameSplitter:
     def buffered_bytes(self) -> int:
         return len(self._buffer)
 
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._buffer) or self._skip_bytes > 0 or self._skip_to_end
+
     def feed(self, data: bytes) -> list[Frame]:
         """The messages that `data` completes."""
         buffer = self._buffer
