@@ -11,7 +11,7 @@ from streamcore.cli.problems import CommandError
 from streamcore.cli.settings import Settings
 
 
-@click.command("demo", cls=Command)
+@click.command("demo", cls=Command, short_help="See this machine's health live: metrics, syslog, alarms.")
 @click.option("--fleet", type=click.IntRange(min=0), metavar="N", help="Simulate this many other hosts.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Take syslog here, by UDP and TCP.")
 @click.option("--web-port", type=click.IntRange(0, 65535), help="The dashboard's port.")

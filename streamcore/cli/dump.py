@@ -28,7 +28,7 @@ from streamcore.types import TP, InRecord
 SUFFIXES = (".log", ".index", ".timeindex")
 
 
-@click.command("dump", cls=Command)
+@click.command("dump", cls=Command, short_help="Show what is in segment files, damage included.")
 @click.argument("paths", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--deep", is_flag=True, help="Also the records in each batch; an index is checked against its .log.")
 @click.option("--summary", is_flag=True, help="One line per file.  [default for a directory]")

@@ -13,7 +13,7 @@ from streamcore.cli.topics import confirm
 from streamcore.types import TP
 
 
-@click.group("groups", cls=Commands)
+@click.group("groups", cls=Commands, short_help="List, describe, reset, delete consumer groups.")
 def groups() -> None:
     """List, describe, reset and delete consumer groups.
 

@@ -29,7 +29,7 @@ Headers = list[tuple[str, bytes]]
 Parsed = tuple[OutRecord, int | None]  # the record, and the partition that it names itself
 
 
-@click.command("produce", cls=Command)
+@click.command("produce", cls=Command, short_help="Write records to a topic.")
 @click.argument("topic")
 @click.argument("value", required=False)
 @click.option("--key", "-k", help="Key of the record, or of every line.")

@@ -56,14 +56,14 @@ def common_parameters() -> list[click.Parameter]:
             metavar="DIR",
             expose_value=False,
             callback=_store,
-            help=f"Data directory of the log.  [default: ./{DATA_DEFAULT}, or $STREAMCORE_DATA]",
+            help=f"Directory of the log.  [default: ./{DATA_DEFAULT}; or $STREAMCORE_DATA]",
         ),
         click.Option(
             ["--broker"],
             metavar="URL",
             expose_value=False,
             callback=_store,
-            help="Where the log is, as a URL: embedded:DIR is what --data DIR means.  [or $STREAMCORE_BROKER]",
+            help="URL of the log: embedded:DIR means --data DIR.  [or $STREAMCORE_BROKER]",
         ),
         click.Option(
             ["--json"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamcore.transport.base import PartitionInfo, TopicInfo
 
 
-@click.group("topics", cls=Commands)
+@click.group("topics", cls=Commands, short_help="List, create, describe, alter, delete topics.")
 def topics() -> None:
     """List, create, describe, alter and delete topics.
 
