@@ -6,7 +6,7 @@ syncs may leave it for a thread.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
@@ -167,18 +167,18 @@ class Node:
     # --- records ----------------------------------------------------------------------------------------------------
 
     async def append(
-        self, batches: Mapping[TP, bytes], *, records: Mapping[TP, int], durable: bool
+        self, batches: Mapping[TP, Sequence[bytes]], *, records: Mapping[TP, int], durable: bool
     ) -> dict[TP, Appended | StreamcoreError]:
-        """Append whole batches to partitions, each on its own.
+        """Append whole batches to partitions, all or none of a partition's, each partition on its own.
 
         Args:
-            batches: one or several concatenated batches per partition.
+            batches: one or several batches per partition.
             records: how many records they hold, for the counters.
             durable: with flush=always, wait for a sync.
         """
         results: dict[TP, Appended | StreamcoreError] = {}
-        for tp, buffer in batches.items():
-            results[tp] = self._append(tp, buffer, records[tp])
+        for tp, parts in batches.items():
+            results[tp] = self._append(tp, parts, records[tp])
         if durable and self.config.flush == "always":
             appended = [tp for tp, result in results.items() if isinstance(result, Appended)]
             for tp, failed in (await self._group_commit.durable(appended)).items():
@@ -186,15 +186,15 @@ class Node:
                 results[tp] = failed
         return results
 
-    def _append(self, tp: TP, buffer: bytes, records: int) -> Appended | StreamcoreError:
+    def _append(self, tp: TP, batches: Sequence[bytes], records: int) -> Appended | StreamcoreError:
         counters = self.counters.of(tp.topic)
         try:
-            appended = self.directory.log(tp.topic, tp.partition).append_as_leader(buffer)
+            appended = _append_all(self.directory.log(tp.topic, tp.partition), batches)
         except StreamcoreError as error:
             counters.failed_produces += 1
             return error
         counters.records_in += records
-        counters.bytes_in += len(buffer)
+        counters.bytes_in += sum(map(len, batches))
         self._delayed.wake(tp)
         return appended
 
@@ -381,3 +381,26 @@ def _flush_all(logs: Mapping[TP, PartitionLog]) -> dict[TP, LogOfflineError]:
         except LogOfflineError as error:
             failed[tp] = error
     return failed
+
+
+def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
+    """Append all of the batches or none, also where they are more than a segment takes."""
+    if len(batches) == 1:
+        return log.append_as_leader(batches[0])
+    first: Appended | None = None
+    last: Appended | None = None
+    group = bytearray()
+    try:
+        for batch in batches:
+            if group and len(group) + len(batch) > log.config.segment_bytes:
+                last = log.append_as_leader(group)
+                first = first or last
+                group = bytearray()
+            group += batch
+        last = log.append_as_leader(group)
+    except StreamcoreError:
+        # Nobody has seen the first ones yet: nothing runs between the appends.
+        if first is not None:
+            log.truncate_to(first.base_offset)
+        raise
+    return last._replace(base_offset=(first or last).base_offset)

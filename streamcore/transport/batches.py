@@ -13,7 +13,7 @@ from streamcore.types import InRecord, OutRecord
 BATCH_RECORDS_MAX: Final = 16_384
 
 
-def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes: int) -> bytes:
+def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes: int) -> list[bytes]:
     """Consecutive batches, each of at most `max_bytes`.
 
     Raises:
@@ -23,11 +23,11 @@ def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes:
     if len(records) <= BATCH_RECORDS_MAX:
         batch = _encode(records, compression)
         if len(batch) <= max_bytes:  # nearly always
-            return batch
+            return [batch]
     batches: list[bytes] = []
     for start in range(0, len(records), BATCH_RECORDS_MAX):
         _encode_within(records[start : start + BATCH_RECORDS_MAX], compression, max_bytes, batches)
-    return b"".join(batches)
+    return batches
 
 
 def _encode_within(records: Sequence[OutRecord], compression: str, max_bytes: int, batches: list[bytes]) -> None:

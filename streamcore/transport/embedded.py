@@ -132,7 +132,7 @@ class EmbeddedTransport:
     ) -> dict[TP, int | StreamcoreError]:
         node = self.node
         results: dict[TP, int | StreamcoreError] = {}
-        encoded: dict[TP, bytes] = {}
+        encoded: dict[TP, list[bytes]] = {}
         for tp, records in batches.items():
             try:
                 config = node.log_config(tp.topic)

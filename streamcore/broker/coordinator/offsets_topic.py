@@ -99,7 +99,10 @@ class OffsetsTopic:
     def _load(self) -> None:
         offset = self._log.log_start_offset
         while offset < self._log.log_end_offset:
-            for batch in split(self._log.read(offset, _READ_BYTES)):
+            batches = list(split(self._log.read(offset, _READ_BYTES)))
+            if not batches:
+                raise CorruptRecordError(f"{OFFSETS_TP}: at offset {offset} there is no batch")
+            for batch in batches:
                 header = BatchHeader.parse(batch)
                 offset = header.last_offset + 1
                 try:

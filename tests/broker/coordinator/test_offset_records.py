@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,12 +50,10 @@ def test_kafkas_group_metadata_is_passed_over() -> None:
 
 
 @given(st.binary(max_size=40))
-def test_garbage_is_an_error_that_says_so(garbage: bytes) -> None:
+def test_garbage_is_corrupt_or_passed_over_and_nothing_else(garbage: bytes) -> None:
     for decode in (decode_key, decode_value):
-        try:
+        with contextlib.suppress(CorruptRecordError):  # anything else would be a surprise to whoever reloads the topic
             decode(garbage)
-        except CorruptRecordError as error:
-            assert "offset commit" in str(error)
 
 
 def test_a_string_that_claims_more_than_there_is_is_corrupt() -> None:
