@@ -19,8 +19,9 @@ from streamcore.broker.group_commit import GroupCommit
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import InvalidTopicError, LogOfflineError, StreamcoreError, UnknownTopicError
 from streamcore.log.config import LogConfig
-from streamcore.log.directory import LogDirectory, TopicMeta
+from streamcore.log.directory import LogDirectory
 from streamcore.log.partition_log import Appended, PartitionLog
+from streamcore.log.topics import TopicMeta
 from streamcore.types import TP
 
 logger = logging.getLogger(__name__)
@@ -87,12 +88,16 @@ class Node:
         """Open the directory and reload the committed offsets.
 
         Raises:
-            DirectoryHeldError, OSError
+            DirectoryHeldError, DirectoryUnusableError
         """
         self._directory = await self._call(self._open_directory)
         self._stopping.clear()
         if OFFSETS_TOPIC in self._directory.topics:
-            self._load_offsets()
+            try:
+                self._load_offsets()
+            except LogOfflineError as error:
+                # Records can still be read and written; whoever asks for a group's offsets is told.
+                logger.error("%s", error)
         if self.config.background:
             jobs = [
                 ("streamcore-flush", self.config.flush_interval_ms, self.flush),
@@ -144,25 +149,24 @@ class Node:
         return meta
 
     def delete_topic(self, name: str) -> None:
-        if self.topic(name).internal:
-            raise InvalidTopicError(f"topic {name!r} is the log's own and stays")
+        if name == OFFSETS_TOPIC:
+            raise InvalidTopicError(f"topic {name!r} holds every group's offsets and stays")
         self.directory.delete_topic(name)
         if self._offsets is not None:
             self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
         self._delayed.wake_topic(name)
 
     def add_partitions(self, name: str, total: int) -> TopicMeta:
-        self.directory.add_partitions(name, total)
+        meta = self.directory.add_partitions(name, total)
         self._delayed.wake_topic(name)
-        return self.topic(name)
+        return meta
 
     def alter_config(self, name: str, changes: Mapping[str, str | None]) -> TopicMeta:
-        self.directory.alter_config(name, changes)
-        return self.topic(name)
+        return self.directory.alter_config(name, changes)
 
-    def log_config(self, name: str) -> LogConfig:
-        """A topic's settings, defaults filled in."""
-        return LogConfig.parse(self.topic(name).config)
+    def log_config(self, tp: TP) -> LogConfig:
+        """A partition's settings, defaults filled in."""
+        return self.directory.log(tp.topic, tp.partition).config
 
     # --- records ----------------------------------------------------------------------------------------------------
 
@@ -329,12 +333,12 @@ class Node:
     # --- the disk ---------------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Sync what is due under the topics' settings; with flush=interval that is once per interval."""
-        await self._call(self.directory.flush, self._clock.now_ms())
+        """Sync everything: once per interval that bounds what a power failure takes, under either policy."""
+        await self._call(self.directory.flush_all)
 
     async def keep_house(self) -> None:
         """Retention and checkpoints."""
-        self.directory.apply_retention(self._clock.now_ms())
+        self.counters.retention_bytes += self.directory.apply_retention(self._clock.now_ms())
         self.directory.checkpoint()
 
     async def _sync_or_raise(self, tp: TP) -> None:
@@ -388,7 +392,6 @@ def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
     if len(batches) == 1:
         return log.append_as_leader(batches[0])
     first: Appended | None = None
-    last: Appended | None = None
     group = bytearray()
     try:
         for batch in batches:
@@ -403,4 +406,4 @@ def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
         if first is not None:
             log.truncate_to(first.base_offset)
         raise
-    return last._replace(base_offset=(first or last).base_offset)
+    return last._replace(base_offset=first.base_offset) if first is not None else last

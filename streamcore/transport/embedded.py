@@ -5,7 +5,6 @@ The only module of the framework's side that reaches into the broker's.
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,9 +14,11 @@ from streamcore.broker.counters import NodeCounters
 from streamcore.broker.node import Flush, Node, NodeConfig, Read
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import LogOfflineError, StreamcoreError, UsageError
-from streamcore.log.directory import LogDirectory, TopicMeta
+from streamcore.log.directory import LogDirectory
 from streamcore.log.disk import Disk
 from streamcore.log.memory_disk import MemoryDisk
+from streamcore.log.topics import TopicMeta
+from streamcore.records.compression import COMPRESSIONS
 from streamcore.transport.base import (
     EARLIEST,
     FETCH_MAX_BYTES,
@@ -32,6 +33,8 @@ from streamcore.transport.batches import decode_batches, encode_batches
 from streamcore.types import TP, OutRecord
 
 _MEMORY_DIRECTORY = "/memory"
+# What a topic asks for wins over what the producer asks for; "producer" is not among them.
+_TOPIC_COMPRESSION = {"uncompressed": "none"} | {name: name for name in COMPRESSIONS[1:]}
 _memory_disks: dict[str, MemoryDisk] = {}
 
 
@@ -88,13 +91,7 @@ class EmbeddedTransport:
         return Node(self._open_directory, self._config, self._clock)
 
     def _open_directory(self) -> LogDirectory:
-        try:
-            return LogDirectory.open(self._path, disk=self._disk, clock=self._clock, holder=" ".join(sys.argv))
-        except OSError as error:
-            raise UsageError(
-                f"the data directory {self._path} cannot be opened: {error.strerror or error}; make it readable and "
-                f"writable for this user, or choose another with embedded:DIR"
-            ) from error
+        return LogDirectory.open(self._path, disk=self._disk, clock=self._clock)
 
     @property
     def node(self) -> Node:
@@ -135,10 +132,10 @@ class EmbeddedTransport:
         encoded: dict[TP, list[bytes]] = {}
         for tp, records in batches.items():
             try:
-                config = node.log_config(tp.topic)
+                config = node.log_config(tp)
                 encoded[tp] = encode_batches(
                     records,
-                    compression=compression if config.compression_type == "producer" else config.compression_type,
+                    compression=_TOPIC_COMPRESSION.get(config.compression_type, compression),
                     max_bytes=min(config.max_message_bytes, config.segment_bytes),
                 )
             except StreamcoreError as error:

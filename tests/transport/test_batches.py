@@ -1,0 +1,96 @@
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcore.errors import CorruptRecordError, InvalidRecordError, RecordTooLargeError
+from streamcore.records.batch import stamp
+from streamcore.records.codec import encode
+from streamcore.transport.batches import BATCH_RECORDS_MAX, decode_batches, encode_batches
+from streamcore.types import OutRecord
+
+NOW_MS = 1_700_000_000_000
+
+
+def record(value: bytes, key: bytes | None = None) -> OutRecord:
+    return key, value, NOW_MS, ()
+
+
+def as_stored(batches: list[bytes], lengths: list[int], base_offset: int = 0) -> bytes:
+    stored = bytearray()
+    for batch, length in zip(batches, lengths, strict=True):
+        position = len(stored)
+        stored += batch
+        stamp(stored, position, base_offset, 0)
+        base_offset += length
+    return bytes(stored)
+
+
+def lengths_of(batches: list[bytes]) -> list[int]:
+    return [len(decode_batches(batch, 0)[0]) for batch in batches]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=60), st.integers(480, 2000))
+def test_batches_keep_every_record_in_order_and_within_the_limit(sizes: list[int], max_bytes: int) -> None:
+    records = [record(random.Random(size).randbytes(size), b"%d" % number) for number, size in enumerate(sizes)]
+    batches = encode_batches(records, compression="none", max_bytes=max_bytes)
+    assert all(len(batch) <= max_bytes for batch in batches)
+    decoded, next_offset, corrupt = decode_batches(as_stored(batches, lengths_of(batches)), 0)
+    assert corrupt is None
+    assert next_offset == len(records)
+    assert [(r.key, r.value, r.timestamp) for r in decoded] == [r[:3] for r in records]
+    assert [r.offset for r in decoded] == list(range(len(records)))
+
+
+def test_what_fits_is_one_batch() -> None:
+    assert len(encode_batches([record(b"x")] * 1000, compression="none", max_bytes=1 << 20)) == 1
+
+
+def test_very_many_small_records_are_several_batches() -> None:
+    batches = encode_batches([record(b"x")] * (BATCH_RECORDS_MAX + 1), compression="zstd", max_bytes=1 << 20)
+    assert lengths_of(batches) == [BATCH_RECORDS_MAX, 1]
+
+
+def test_a_record_that_no_batch_can_hold_is_named_by_its_size() -> None:
+    records = [record(b"small"), record(b"x" * 5000, b"key"), record(b"small")]
+    with pytest.raises(RecordTooLargeError, match=r"3 of key, 5000 of value.*takes 1000.*max\.message\.bytes"):
+        encode_batches(records, compression="none", max_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("text", b"", 0, ()),
+        (b"", 7, 0, ()),
+        (b"", b"", "now", ()),
+        (b"", b"", 1 << 70, ()),
+        (b"", b"", 0, [("a", "b")]),
+    ],
+)
+def test_a_record_of_wrong_types_is_an_invalid_record(bad: OutRecord) -> None:
+    with pytest.raises(InvalidRecordError, match="cannot be encoded"):
+        encode_batches([bad], compression="none", max_bytes=1000)
+
+
+def test_records_before_the_asked_offset_are_dropped() -> None:
+    stored = as_stored([encode([record(b"%d" % n) for n in range(10)])], [10], base_offset=100)
+    records, next_offset, corrupt = decode_batches(stored, 107)
+    assert [r.offset for r in records] == [107, 108, 109]
+    assert (next_offset, corrupt) == (110, None)
+
+
+def test_records_before_the_damage_come_and_the_next_call_tells_of_it() -> None:
+    stored = bytearray(as_stored([encode([record(b"good")]), encode([record(b"damaged")])], [1, 1]))
+    stored[-2] ^= 0xFF
+    records, next_offset, corrupt = decode_batches(bytes(stored), 0)
+    assert [r.value for r in records] == [b"good"]
+    assert next_offset == 1
+    assert isinstance(corrupt, CorruptRecordError)
+
+
+def test_bytes_that_hold_no_whole_batch_are_corrupt_rather_than_read_for_ever() -> None:
+    records, next_offset, corrupt = decode_batches(encode([record(b"x" * 100)])[:-1], 0)
+    assert (records, next_offset) == ([], 0)
+    assert isinstance(corrupt, CorruptRecordError)
