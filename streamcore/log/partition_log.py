@@ -1,0 +1,619 @@
+"""One partition's log: an ordered set of segments that is appended to at one end and forgotten at the other.
+
+log_start_offset <= high_watermark <= log_end_offset; with one replica, the high watermark is the log end.
+One thread changes a log; `flush` alone may run in another at the same time.
+"""
+
+import errno
+import logging
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from streamcore.clock import Clock
+from streamcore.errors import (
+    BatchTooLargeError,
+    CorruptRecordError,
+    DiskError,
+    LogError,
+    LogOfflineError,
+    OffsetOutOfRangeError,
+)
+from streamcore.log import recovery
+from streamcore.log.config import INT32_MAX, LogConfig
+from streamcore.log.disk import Disk
+from streamcore.log.leader_epochs import LeaderEpochs
+from streamcore.log.open_files import OpenFiles
+from streamcore.log.segment import Found, Placed, Segment
+from streamcore.log.validation import admit
+from streamcore.records.batch import (
+    HEADER_BYTES,
+    LENGTH,
+    LENGTH_OVERHEAD,
+    LENGTH_POSITION,
+    NO_TIMESTAMP,
+    BatchHeader,
+    Buffer,
+    stamp,
+)
+from streamcore.records.codec import decode, iterate
+
+logger = logging.getLogger(__name__)
+
+HIGH_WATERMARK: Final = -1  # as the offset of delete_records
+_READERS_REMEMBERED: Final = 64
+
+# The disk is well, there is no room (of some kind) at the moment; anything else puts the log offline.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Appended(NamedTuple):
+    """What an append answers, as a Produce response needs it."""
+
+    base_offset: int
+    last_offset: int
+    log_append_time_ms: int  # -1 with create times
+    log_start_offset: int
+
+
+class PartitionLog:
+    """Append, read, find, truncate, retain. Made by `open`."""
+
+    def __init__(
+        self,
+        files: OpenFiles,
+        directory: str,
+        config: LogConfig,
+        clock: Clock,
+        *,
+        checkpoint: Callable[[], None] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.epochs = LeaderEpochs(files.disk, directory)
+        self._files = files
+        self._clock = clock
+        # Makes log_start_offset and recovery_point durable; called before anything is destroyed that they protect.
+        self._checkpoint = checkpoint or (lambda: None)
+        self._segments: list[Segment] = []
+        self._base_offsets: list[int] = []  # of _segments, for bisect
+        self._log_start_offset = 0
+        self._log_end_offset = 0
+        self._recovery_point = 0
+        self._flushed_ms = clock.now_ms()
+        self._truncations = 0
+        self._names_unsynced = True
+        self._offline: LogError | None = None
+        # Where the batch of an offset starts, for readers that come back for the next one: no index search for them.
+        self._reader_positions: dict[int, tuple[Segment, int]] = {}
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        config: LogConfig,
+        clock: Clock,
+        *,
+        clean: bool,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        files: OpenFiles | None = None,
+        checkpoint: Callable[[], None] | None = None,
+    ) -> "PartitionLog":
+        """Open a partition's directory, or make a new one.
+
+        Args:
+            clean: the last stop was orderly, so nothing has to be verified.
+            recovery_point: everything below is synced; damage there is a loss, damage above is a torn write.
+            log_start_offset: everything below has been deleted.
+            files: shared with other logs, to bound the number of open files.
+            checkpoint: makes the log's start offset and recovery point durable.
+        Raises:
+            LogOfflineError: synced records are damaged or missing, or the disk fails.
+        """
+        log = cls(files or OpenFiles(disk), directory, config, clock, checkpoint=checkpoint)
+        try:
+            loaded = recovery.load(
+                log._files,
+                directory,
+                config,
+                log.epochs,
+                clock.now_ms(),
+                clean=clean,
+                recovery_point=recovery_point,
+                log_start_offset=log_start_offset,
+            )
+        except OSError as error:
+            raise LogOfflineError(f"{directory} cannot be read: {error}; mend the disk and start again") from error
+        log._set_segments(loaded.segments)
+        log._log_end_offset = loaded.log_end_offset
+        log._log_start_offset = max(log_start_offset, loaded.segments[0].base_offset)
+        log._recovery_point = loaded.log_end_offset if clean else min(recovery_point, loaded.log_end_offset)
+        log._names_unsynced = not clean
+        return log
+
+    # ---- what it is
+
+    @property
+    def log_start_offset(self) -> int:
+        return self._log_start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        """Consumers see offsets below it; with one replica, all of them."""
+        return self._log_end_offset
+
+    @property
+    def log_end_offset(self) -> int:
+        """The offset of the next record."""
+        return self._log_end_offset
+
+    @property
+    def recovery_point(self) -> int:
+        """Every record below it survives a loss of power."""
+        return self._recovery_point
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self._segments)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return tuple(self._segments)
+
+    @property
+    def offline_reason(self) -> str | None:
+        """Why nothing is accepted any more, or None."""
+        return str(self._offline) if self._offline else None
+
+    # ---- append
+
+    def append_as_leader(self, batches: Buffer, *, leader_epoch: int = 0) -> Appended:
+        """Validate every batch, give out offsets, and hand the bytes to the operating system.
+
+        Args:
+            batches: one or several whole batches v2. A bytearray is stamped in place; anything else is copied.
+            leader_epoch: never below an earlier one.
+        Raises:
+            CorruptRecordError, InvalidRecordError, RecordTooLargeError, BatchTooLargeError, InvalidTimestampError:
+                nothing was written.
+            DiskError: there was no room; nothing was written, and the next append may work.
+            LogOfflineError: the disk failed.
+        """
+        self._check_online()
+        now_ms = self._clock.now_ms()
+        config = self.config
+        data, headers = admit(batches, config, now_ms)
+        if len(data) > config.segment_bytes:
+            raise BatchTooLargeError(
+                f"{len(data)} bytes of batches are more than segment.bytes ({config.segment_bytes}); send smaller ones"
+            )
+        base_offset = next_offset = self._log_end_offset
+        position = 0
+        placed = []
+        largest_timestamp = NO_TIMESTAMP
+        for header in headers:
+            stamp(data, position, next_offset, leader_epoch)
+            size_bytes = header.length + LENGTH_OVERHEAD
+            next_offset += header.record_count
+            placed.append(Placed(size_bytes, next_offset - 1, header.max_timestamp))
+            largest_timestamp = max(largest_timestamp, header.max_timestamp)
+            position += size_bytes
+        try:
+            if self._should_roll(position, next_offset - 1, largest_timestamp, now_ms):
+                self.roll()
+            if leader_epoch > self.epochs.latest:
+                self.epochs.assign(leader_epoch, base_offset)
+            self._segments[-1].append(data, placed, config.index_interval_bytes)
+        except OSError as error:
+            raise self._write_failed(error) from error
+        self._log_end_offset = next_offset
+        is_append_time = config.message_timestamp_type == "LogAppendTime"
+        return Appended(base_offset, next_offset - 1, now_ms if is_append_time else -1, self._log_start_offset)
+
+    def _should_roll(self, size_bytes: int, last_offset: int, largest_timestamp: int, now_ms: int) -> bool:
+        segment = self._segments[-1]
+        if not segment.size_bytes:
+            return False
+        if segment.size_bytes + size_bytes > self.config.segment_bytes:
+            return True
+        # Index entries hold offsets relative to the segment as int32 (KAFKA-6264).
+        if last_offset - segment.base_offset > INT32_MAX:
+            return True
+        first_timestamp = segment.first_timestamp
+        if first_timestamp is not None and first_timestamp > NO_TIMESTAMP and largest_timestamp > NO_TIMESTAMP:
+            age_ms = largest_timestamp - first_timestamp
+        else:
+            age_ms = now_ms - segment.created_ms
+        if age_ms > self.config.segment_ms:
+            return True
+        return segment.is_index_full(self.config.segment_index_bytes)
+
+    def roll(self) -> None:
+        """Close the active segment and begin a new one at the log end; nothing happens where it is empty.
+
+        Raises:
+            OSError: the active segment stays the active one.
+        """
+        active = self._segments[-1]
+        if not active.size_bytes:
+            return
+        active.seal()
+        now_ms = self._clock.now_ms()
+        try:
+            segment = Segment.create(self._files, self.directory, self._log_end_offset, now_ms)
+        except OSError:
+            # Left behind, an empty segment would later claim offsets that the active one has gone on to use.
+            Segment(self._files, self.directory, self._log_end_offset, 0, now_ms).remove()
+            raise
+        self._set_segments([*self._segments, segment])
+        self._names_unsynced = True
+
+    def _write_failed(self, error: OSError) -> LogError:
+        """Bring the file back to the log end, or give the log up."""
+        try:
+            self._segments[-1].cut_garbage()
+        except OSError as again:
+            return self._go_offline(f"a write failed ({error}) and could not be taken back ({again})")
+        return self._failed("a write", error)
+
+    # ---- read
+
+    def read(self, offset: int, max_bytes: int) -> bytes | memoryview:
+        """Whole batches from the one that contains `offset`.
+
+        Args:
+            offset: log_start_offset <= offset <= log_end_offset.
+            max_bytes: soft limit; the first batch comes whole, whatever its size (KIP-74).
+        Returns:
+            Concatenated record batches v2, empty at the log end; a copy, which outlives its segment.
+        Raises:
+            OffsetOutOfRangeError: `offset` is outside the log.
+            CorruptRecordError: the bytes on disk are no batches.
+            LogOfflineError: the disk failed.
+        """
+        self._check_online()
+        if not self._log_start_offset <= offset <= self._log_end_offset:
+            raise OffsetOutOfRangeError(offset, self._log_start_offset, self._log_end_offset)
+        if offset == self._log_end_offset:
+            return b""
+        try:
+            place = self._reader_positions.pop(offset, None)
+            if place is None or place[1] >= place[0].size_bytes:
+                found = self._found(offset)
+                if found is None:
+                    return b""
+                place = found[0], found[1].position
+            return self._read_at(*place, max_bytes)
+        except OSError as error:
+            raise self._go_offline(f"a read failed: {error}") from error
+
+    def _found(self, offset: int) -> tuple[Segment, Found] | None:
+        """The first batch that ends at or after `offset`, which may lie in a gap that compaction left."""
+        for segment in self._segments[max(0, bisect_right(self._base_offsets, offset) - 1) :]:
+            found = segment.locate(offset)
+            if found is not None:
+                return segment, found
+        return None
+
+    def _read_at(self, segment: Segment, position: int, max_bytes: int) -> bytes | memoryview:
+        rest = segment.size_bytes - position
+        file = segment.file
+        data = file.read_at(position, min(max(max_bytes, HEADER_BYTES), rest))
+        if len(data) < HEADER_BYTES:
+            raise CorruptRecordError(
+                f"{segment.log_path} ends at byte {position + len(data)}, {rest} more were expected"
+            )
+        first_bytes = LENGTH.unpack_from(data, LENGTH_POSITION)[0] + LENGTH_OVERHEAD
+        if len(data) < first_bytes <= rest:
+            data = file.read_at(position, first_bytes)
+        end = start = 0
+        size = len(data)
+        while end + HEADER_BYTES <= size:
+            following = end + LENGTH.unpack_from(data, end + LENGTH_POSITION)[0] + LENGTH_OVERHEAD
+            if following < end + HEADER_BYTES:
+                raise CorruptRecordError(f"{segment.log_path}: at byte {position + end} there is no batch")
+            if following > size:
+                break
+            start, end = end, following
+        if not end:
+            raise CorruptRecordError(f"{segment.log_path}: the batch at byte {position} ends past the file")
+        self._remember(BatchHeader.parse(data, start).last_offset + 1, segment, position + end)
+        return data if end == size else memoryview(data)[:end]
+
+    def _remember(self, next_offset: int, segment: Segment, position: int) -> None:
+        positions = self._reader_positions
+        positions[next_offset] = (segment, position)
+        if len(positions) > _READERS_REMEMBERED:
+            del positions[next(iter(positions))]
+
+    # ---- find by time
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record, in offset order, whose timestamp is at least `timestamp_ms`."""
+        self._check_online()
+        try:
+            for segment in self._segments:
+                for found in segment.locate_timestamp(timestamp_ms):
+                    if found.header.last_offset < self._log_start_offset:
+                        continue
+                    for record in iterate(segment.read_batch(found)):
+                        if record.timestamp >= timestamp_ms and record.offset >= self._log_start_offset:
+                            return record.offset, record.timestamp
+        except OSError as error:
+            raise self._go_offline(f"a read failed: {error}") from error
+        return None
+
+    def max_timestamp(self) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record with the largest timestamp (KIP-734)."""
+        self._check_online()
+        try:
+            best: tuple[int, Segment, Found] | None = None
+            for segment in self._segments:
+                candidate = self._largest(segment)
+                if candidate is not None and (best is None or candidate.header.max_timestamp > best[0]):
+                    best = candidate.header.max_timestamp, segment, candidate
+            if best is None:
+                return None
+            records = [r for r in decode(best[1].read_batch(best[2])) if r.offset >= self._log_start_offset]
+            first = max(records, key=lambda record: (record.timestamp, -record.offset))
+            return first.offset, first.timestamp
+        except OSError as error:
+            raise self._go_offline(f"a read failed: {error}") from error
+
+    def _largest(self, segment: Segment) -> Found | None:
+        """The segment's first batch with its largest timestamp, as far as it is above the log start."""
+        if segment.base_offset >= self._log_start_offset:
+            timestamp, last_offset = segment.max_timestamp
+            return segment.locate(last_offset) if timestamp > NO_TIMESTAMP else None
+        start = segment.locate(self._log_start_offset)
+        if start is None:
+            return None
+        batches = [found for found in segment.scan(start.position) if found.header.max_timestamp > NO_TIMESTAMP]
+        return max(batches, key=lambda found: found.header.max_timestamp, default=None)
+
+    # ---- forget
+
+    def truncate_to(self, offset: int) -> None:
+        """Remove `offset` and everything after it; a batch that contains it goes whole.
+
+        At or below the log start, the log becomes empty and begins at `offset`.
+        """
+        self._check_online()
+        if offset >= self._log_end_offset:
+            return
+        try:
+            place = self._found(offset) if offset > self._log_start_offset else None
+            end_offset = offset if place is None else min(offset, place[1].header.base_offset)
+            self._truncations += 1
+            self._reader_positions.clear()
+            # The recovery point first: it must never claim bytes that are written anew after the cut.
+            self._recovery_point = min(self._recovery_point, end_offset)
+            self._log_start_offset = min(self._log_start_offset, end_offset)
+            self._checkpoint()
+            if place is None:
+                self._start_anew(end_offset)
+            else:
+                self._cut(place[0], place[1].position)
+            self._log_end_offset = end_offset
+            self.epochs.truncate_from_end(end_offset)
+        except OSError as error:
+            raise self._failed("a truncation", error) from error
+
+    def _cut(self, segment: Segment, position: int) -> None:
+        kept = self._segments.index(segment) + 1
+        # From the end, so that a crash in between leaves no hole.
+        for later in reversed(self._segments[kept:]):
+            later.remove()
+        segment.truncate(position)
+        self._set_segments(self._segments[:kept])
+
+    def _start_anew(self, offset: int) -> None:
+        """No records; the next one gets `offset`."""
+        for segment in reversed(self._segments):
+            segment.remove()
+        self._set_segments([Segment.create(self._files, self.directory, offset, self._clock.now_ms())])
+        self._names_unsynced = True
+
+    def delete_records(self, before_offset: int) -> int:
+        """Forget every record below `before_offset`; the bytes go when a whole segment is below it.
+
+        Args:
+            before_offset: at most the high watermark, which HIGH_WATERMARK (-1) stands for.
+        Returns:
+            The new log start offset, which is durable.
+        Raises:
+            OffsetOutOfRangeError: `before_offset` is above the high watermark, or negative.
+        """
+        self._check_online()
+        if before_offset == HIGH_WATERMARK:
+            before_offset = self.high_watermark
+        if not 0 <= before_offset <= self.high_watermark:
+            raise OffsetOutOfRangeError(before_offset, self._log_start_offset, self.high_watermark)
+        earlier = self._log_start_offset
+        if before_offset > earlier:
+            try:
+                self._log_start_offset = before_offset
+                self._checkpoint()
+            except OSError as error:
+                self._log_start_offset = earlier
+                raise self._failed("a deletion", error) from error
+            self._remove_below_start()
+        return self._log_start_offset
+
+    def apply_retention(self, now_ms: int) -> int:
+        """Remove whole segments that retention.ms and retention.bytes no longer cover, oldest first.
+
+        Returns:
+            Bytes freed.
+        """
+        self._check_online()
+        freed = self._remove_below_start()
+        if not self.config.is_deleted:
+            return freed
+        try:
+            doomed = self._expired(now_ms)
+            if doomed == len(self._segments):
+                # With every record gone, the name of the new segment is what keeps offsets from being used again.
+                self.roll()
+                self._files.disk.sync_directory(self.directory)
+        except OSError as error:
+            raise self._failed("retention", error) from error
+        if doomed:
+            self._log_start_offset = max(self._log_start_offset, self._segments[doomed].base_offset)
+            freed += self._remove_below_start()
+        return freed
+
+    def _expired(self, now_ms: int) -> int:
+        """How many of the oldest segments go."""
+        config = self.config
+        doomed = 0
+        if config.retention_ms is not None:
+            for segment in self._segments:
+                timestamp, _ = segment.max_timestamp
+                # Records without a timestamp count from when the segment was opened or made.
+                newest_ms = timestamp if timestamp > NO_TIMESTAMP else segment.created_ms
+                if not segment.size_bytes or now_ms - newest_ms <= config.retention_ms:
+                    break
+                doomed += 1
+        if config.retention_bytes is not None:
+            excess = self.size_bytes - config.retention_bytes
+            for index, segment in enumerate(self._segments[:-1]):
+                excess -= segment.size_bytes
+                if excess < 0:
+                    break
+                doomed = max(doomed, index + 1)
+        return doomed
+
+    def _remove_below_start(self) -> int:
+        """Delete the files of closed segments that end at or below the log start."""
+        freed = 0
+        try:
+            # Oldest first, so that a crash in between leaves no hole.
+            while len(self._segments) > 1 and self._segments[1].base_offset <= self._log_start_offset:
+                segment = self._segments[0]
+                self._set_segments(self._segments[1:])
+                freed += segment.size_bytes
+                segment.remove()
+        except OSError as error:
+            raise self._failed("a deletion", error) from error
+        if freed:
+            self._reader_positions.clear()
+            try:
+                self.epochs.truncate_from_start(self._log_start_offset)
+            except OSError as error:
+                # Epochs of records that are gone do no harm, and a full disk is why one deletes.
+                logger.warning("%s: the leader epochs were not shortened: %s", self.directory, error)
+        return freed
+
+    # ---- durability
+
+    @property
+    def is_flush_due(self) -> bool:
+        """Whether flush.messages or flush.ms ask for a sync."""
+        unflushed = self._log_end_offset - self._recovery_point
+        if not unflushed:
+            return False
+        return (
+            unflushed >= self.config.flush_messages or self._clock.now_ms() - self._flushed_ms >= self.config.flush_ms
+        )
+
+    @property
+    def has_unsynced_segments(self) -> bool:
+        """Whether a closed segment is above the recovery point; it is never written again, so it may as well be synced."""
+        return len(self._segments) > 1 and self._recovery_point < self._segments[-1].base_offset
+
+    def flush(self) -> int:
+        """Sync everything appended before the call.
+
+        May run in another thread while the owner appends. A failed sync is never tried again: the kernel may have
+        dropped the dirty pages and would report success the next time (fsyncgate).
+
+        Returns:
+            The new recovery point.
+        Raises:
+            LogOfflineError: the sync failed, now or before.
+        """
+        self._check_online()
+        end_offset, truncations = self._log_end_offset, self._truncations
+        if end_offset == self._recovery_point and not self._names_unsynced:
+            return end_offset
+        segments = self._segments
+        first = max(0, bisect_right([segment.base_offset for segment in segments], self._recovery_point) - 1)
+        disk = self._files.disk
+        try:
+            if self._names_unsynced:
+                self._names_unsynced = False
+                disk.sync_directory(self.directory)
+            for segment in segments[first:]:
+                # The indexes of the last segment are made anew after a crash; the others' must be right.
+                for path in segment.paths[:1] if segment is segments[-1] else segment.paths:
+                    self._sync_file(disk, path, segment)
+        except OSError as error:
+            raise self._go_offline(f"a sync failed, so synced and lost can no longer be told apart: {error}") from error
+        if self._truncations == truncations:
+            self._recovery_point = max(self._recovery_point, end_offset)
+            self._flushed_ms = self._clock.now_ms()
+        return self._recovery_point
+
+    def _sync_file(self, disk: Disk, path: str, segment: Segment) -> None:
+        # A handle of its own: the shared ones may be closed by the other thread at any moment.
+        try:
+            file = disk.open(path)
+        except FileNotFoundError:
+            if segment in self._segments:
+                raise
+            return  # retention or a truncation was faster
+        try:
+            file.sync()
+        finally:
+            file.close()
+
+    def close(self) -> None:
+        """Flush and close the files; the log end becomes the recovery point."""
+        if self._offline is None:
+            try:
+                self._segments[-1].seal()
+                self._sync_indexes()
+            except OSError as error:
+                raise self._go_offline(f"closing failed: {error}") from error
+            self.flush()
+        self.abandon()
+
+    def _sync_indexes(self) -> None:
+        for path in self._segments[-1].paths[1:]:
+            self._sync_file(self._files.disk, path, self._segments[-1])
+
+    def abandon(self, reason: LogError | None = None) -> None:
+        """Close the files as they are; every later call gets `reason`."""
+        for segment in self._segments:
+            for path in segment.paths:
+                self._files.forget(path)
+        self._offline = self._offline or reason or LogOfflineError(f"{self.directory} is closed")
+
+    # ---- inside
+
+    def _set_segments(self, segments: list[Segment]) -> None:
+        # Replaced, not changed: `flush` may hold the old list in another thread.
+        self._segments = segments
+        self._base_offsets = [segment.base_offset for segment in segments]
+
+    def _check_online(self) -> None:
+        if self._offline is not None:
+            raise self._offline
+
+    def _failed(self, what: str, error: OSError) -> LogError:
+        """What the caller of a failed operation gets; only a lack of room lets the log live on."""
+        if error.errno in _NO_ROOM:
+            return DiskError(
+                f"{self.directory}: {what} failed: {error.strerror}; nothing was changed: free some space and try again"
+            )
+        return self._go_offline(f"{what} failed: {error}")
+
+    def _go_offline(self, reason: str) -> LogOfflineError:
+        error = LogOfflineError(f"{self.directory} is offline: {reason}; mend the disk and start again")
+        if self._offline is None:
+            self._offline = error
+            logger.error("%s", error)
+        return error

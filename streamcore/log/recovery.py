@@ -1,0 +1,159 @@
+"""From the files of a partition to its segments, after an orderly stop and after any other.
+
+After an orderly stop every file is believed. After any other, the segments from the recovery point on are read whole
+and cut to their longest valid prefix: what was not synced may be torn in any way. Below the recovery point damage is
+no torn write but a loss, and the partition stays offline until somebody decides.
+"""
+
+import logging
+from typing import NamedTuple
+
+from streamcore.errors import LogOfflineError
+from streamcore.log import filenames
+from streamcore.log.config import LogConfig
+from streamcore.log.leader_epochs import LeaderEpochs
+from streamcore.log.open_files import OpenFiles
+from streamcore.log.segment import Segment
+from streamcore.records.batch import BatchHeader
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """At least one segment, the last of them active."""
+
+    segments: list[Segment]
+    log_end_offset: int
+
+
+def load(
+    files: OpenFiles,
+    directory: str,
+    config: LogConfig,
+    epochs: LeaderEpochs,
+    now_ms: int,
+    *,
+    clean: bool,
+    recovery_point: int,
+    log_start_offset: int,
+) -> Loaded:
+    """Find, verify and mend a partition's segments.
+
+    Raises:
+        LogOfflineError: synced records are damaged or missing; nothing was changed in the damaged segment.
+        OSError: the disk fails.
+    """
+    disk = files.disk
+    disk.make_directory(directory)
+    names = _sweep(files, directory)
+    base_offsets = sorted(base for base in map(filenames.segment_base_offset, names) if base is not None)
+    segments = []
+    for base_offset in base_offsets:
+        size = disk.size(filenames.segment_path(directory, base_offset) + filenames.LOG)
+        segments.append(Segment(files, directory, base_offset, size, now_ms))
+    epochs_known = epochs.load()
+    if not segments:
+        if recovery_point > log_start_offset:
+            raise _lost(directory, f"its segments are gone; {recovery_point} offsets were synced")
+        return Loaded([Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset)
+    end_offset = segments[-1].next_offset() if clean else None
+    if end_offset is None:
+        if clean:
+            logger.warning("%s: the last segment does not end with a whole batch; it is verified", directory)
+            recovery_point = min(recovery_point, segments[-1].base_offset)
+        segments, end_offset = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point)
+    if end_offset < log_start_offset:
+        # Records above the start were lost unsynced; offsets that were deleted are never given out again.
+        for segment in reversed(segments):
+            segment.remove()
+        segments, end_offset = [Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset
+    if not epochs_known and end_offset > segments[0].base_offset:
+        _learn_epochs(epochs, segments)
+    epochs.truncate_from_end(end_offset)
+    return Loaded(segments, end_offset)
+
+
+def _sweep(files: OpenFiles, directory: str) -> list[str]:
+    """Remove what a crash left behind; the names that stay."""
+    disk = files.disk
+    names = disk.list(directory)
+    logs = {name for name in names if name.endswith(filenames.LOG)}
+    kept = []
+    for name in names:
+        stem, dot, suffix = name.rpartition(".")
+        orphan = dot + suffix in (filenames.OFFSET_INDEX, filenames.TIME_INDEX) and stem + filenames.LOG not in logs
+        if orphan or dot + suffix in (filenames.DELETED, filenames.CLEANED, ".tmp"):
+            disk.remove(f"{directory}/{name}")
+        else:
+            kept.append(name)
+    return kept
+
+
+def _recover(
+    files: OpenFiles,
+    directory: str,
+    config: LogConfig,
+    epochs: LeaderEpochs,
+    epochs_known: bool,
+    segments: list[Segment],
+    recovery_point: int,
+) -> tuple[list[Segment], int]:
+    """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be."""
+    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
+    expected = segments[first].base_offset
+    lowest_epoch = 0
+
+    def accept(header: BatchHeader) -> bool:
+        nonlocal expected, lowest_epoch
+        # Base offset and leader epoch are outside the checksum: they are judged by what must be there. Compaction
+        # leaves gaps between offsets; elsewhere there are none.
+        if header.base_offset != expected and not (config.is_compacted and header.base_offset > expected):
+            return False
+        epoch = header.leader_epoch
+        if epoch < lowest_epoch or (epochs_known and not epochs.may_have(epoch, header.base_offset)):
+            return False
+        expected, lowest_epoch = header.last_offset + 1, epoch
+        return True
+
+    for index in range(first, len(segments)):
+        segment = segments[index]
+        whole = segment.base_offset == expected or (config.is_compacted and segment.base_offset > expected)
+        size = segment.size_bytes
+        if whole:
+            expected = segment.base_offset
+            end = segment.recover(accept, config.index_interval_bytes)
+            if end == size:
+                continue
+        if expected < recovery_point:
+            raise _lost(directory, f"offset {expected} is damaged or missing; {recovery_point} offsets were synced")
+        later = segments[index + 1 :] if whole else segments[index:]
+        logger.warning(
+            "%s: cut at offset %d: %d bytes of unsynced writes were torn",
+            directory,
+            expected,
+            (size - end if whole else 0) + sum(other.size_bytes for other in later),
+        )
+        for other in reversed(later):
+            other.remove()
+        if whole:
+            segment.cut_garbage()
+            return segments[: index + 1], expected
+        return segments[:index], expected
+    if expected < recovery_point:
+        raise _lost(directory, f"the log ends at {expected}; {recovery_point} offsets were synced")
+    return segments, expected
+
+
+def _learn_epochs(epochs: LeaderEpochs, segments: list[Segment]) -> None:
+    """From the batches, where the file is missing or damaged."""
+    for segment in segments:
+        for found in segment.scan():
+            epochs.note(found.header.leader_epoch, found.header.base_offset)
+    epochs.save()
+
+
+def _lost(directory: str, what: str) -> LogOfflineError:
+    return LogOfflineError(
+        f"{directory} has lost records that were durable: {what}. Restore its files from a copy; or, to accept the "
+        f"loss and keep what is valid, remove {filenames.RECOVERY_POINTS} from the data directory and start again"
+    )
