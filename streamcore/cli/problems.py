@@ -74,10 +74,7 @@ def report(error: BaseException, settings: Settings) -> int:
     """Write one error to stderr and return the exit code."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
-        _forget_stdout()
-        return ExitCode.BROKEN_PIPE
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+    if isinstance(error, click.Abort):
         return ExitCode.INTERRUPTED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
@@ -166,7 +163,7 @@ def _sentence(text: str) -> str:
     return text if text[-1] in ".?!)" else text + "."
 
 
-def _forget_stdout() -> None:
+def forget_stdout() -> None:
     """The reader went away: what is left in the buffers must not complain again when the process ends."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

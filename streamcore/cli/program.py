@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from streamcore.cli.commands import Commands
-from streamcore.cli.problems import ExitCode, report
+from streamcore.cli.problems import ExitCode, forget_stdout, report
 from streamcore.cli.settings import Settings
 
 # Command -> (module in streamcore.cli, attribute in it), in the order of the help text: from first steps to repair.
@@ -41,6 +41,18 @@ class Program(Commands):
         command: click.Command = getattr(importlib.import_module(f"streamcore.cli.{module}"), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        # Here and not in `main`, where click has ways of its own with these two: an empty line, exit code 1.
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            forget_stdout()
+            raise click.exceptions.Exit(ExitCode.BROKEN_PIPE) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -58,7 +70,6 @@ class Program(Commands):
             result = super().main(
                 args=args, prog_name=prog_name, complete_var=complete_var, standalone_mode=False, obj=settings, **extra
             )
-            sys.stdout.flush()
             # Without standalone mode, ctx.exit(code) comes back as the result.
             code: int = result if isinstance(result, int) else ExitCode.DONE
         except BaseException as error:

@@ -9,12 +9,13 @@ FIRST = "00000000000000000000"
 
 
 @pytest.fixture
-def segment(greetings, tmp_path) -> Path:
-    """A segment of six batches: one record each, then one of a hundred compressed ones."""
-    for number in range(4):
-        greetings("produce", "greetings", f"word {number}", "-p", "1")
-    greetings("produce", "greetings", "-p", "1", "-z", "zstd", input="many\n" * 100)
-    return tmp_path / "streamcore-data" / "greetings-1" / f"{FIRST}.log"
+def segment(run, tmp_path) -> Path:
+    """A segment of six batches: five of one record each, then one of a hundred compressed ones."""
+    run("topics", "create", "words", "-p", "2")
+    for number in range(5):
+        run("produce", "words", f"word {number}", "-p", "1")
+    run("produce", "words", "-p", "1", "-z", "zstd", input="many\n" * 100)
+    return tmp_path / "streamcore-data" / "words-1" / f"{FIRST}.log"
 
 
 def batches(outcome):
@@ -24,16 +25,16 @@ def batches(outcome):
 def test_a_directory_is_summed_up_by_file(run, segment):
     outcome = run("dump", "streamcore-data")
     assert outcome.code == 0
-    (line,) = [line for line in outcome.lines if line.startswith(f"greetings-1/{FIRST}.log")]
-    assert "0 to 105" in line
-    assert "106 records in 6 batches" in line
+    (line,) = [line for line in outcome.lines if line.startswith(f"words-1/{FIRST}.log")]
+    assert "0 to 104" in line
+    assert "105 records in 6 batches" in line
     assert line.endswith("intact")
 
 
 def test_a_segment_is_shown_batch_by_batch(run, segment):
     outcome = run("dump", str(segment))
     assert outcome.code == 0
-    assert outcome.lines[1].startswith("byte 0:  offsets 0 to 1  2 records")
+    assert outcome.lines[1].startswith("byte 0:  offsets 0 to 0  1 record")
     assert "100 records" in outcome.lines[-1]
     assert "zstd" in outcome.lines[-1]
 
@@ -43,9 +44,9 @@ def test_deep_shows_the_records(run, segment):
     assert sum(line.endswith("  many") for line in outcome.lines) == 100
     told = [orjson.loads(line) for line in run("dump", str(segment), "--deep", "--json").lines]
     records = [line["record"] for line in told if "record" in line]
-    assert [record["offset"] for record in records] == list(range(106))
-    assert records[0]["value"] == "bonjour"
-    assert records[0]["topic"] == "greetings"
+    assert [record["offset"] for record in records] == list(range(105))
+    assert records[0]["value"] == "word 0"
+    assert records[0]["topic"] == "words"
 
 
 def test_indexes_are_shown(run, segment):
