@@ -1,0 +1,157 @@
+"""Recordings, good and bad."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from apps.health_monitoring.models import LogLine, Metrics
+from apps.health_monitoring.replay import (
+    NAB_SERIES,
+    ReplayReport,
+    Series,
+    Window,
+    labelled_windows,
+    recorded,
+    replay,
+    score,
+)
+from streamcore.errors import UsageError
+
+
+def play(
+    series: list[Series], syslog: Path | None = None, **options: object
+) -> tuple[list[Metrics | LogLine], ReplayReport]:
+    events: list[Metrics | LogLine] = []
+
+    async def send(event: Metrics | LogLine) -> None:
+        events.append(event)
+
+    report = asyncio.run(replay(send, send, series, syslog=syslog, **options))  # type: ignore[arg-type]
+    return events, report
+
+
+def series(path: Path, text: str, field: str = "cpu", **options: object) -> Series:
+    path.write_text(text)
+    return Series(path, path.stem, field, **options)  # type: ignore[arg-type]
+
+
+def test_the_recordings_of_the_project_are_whole() -> None:
+    report = ReplayReport()
+    readings = [event for event in recorded(NAB_SERIES, None, report) if isinstance(event, Metrics)]
+    assert (len(readings), report.bad_rows) == (4 * 4032, 0)
+    assert [reading.time for reading in readings] == sorted(reading.time for reading in readings)
+    assert {reading.host for reading in readings if reading.network_rx is not None} == {"ec2-257a54"}
+    assert {reading.host for reading in readings if reading.cpu is None} == {"ec2-257a54"}
+    assert len(labelled_windows()) == 6
+
+
+def test_series_come_in_the_order_of_their_times_with_field_and_scale(tmp_path: Path) -> None:
+    events, report = play([
+        series(tmp_path / "a.csv", "timestamp,value\n2026-01-01 00:00:00,10\n2026-01-01 00:10:00,30\n"),
+        series(tmp_path / "b.csv", "2026-01-01T00:05:00+01:00,600\n1767226200,900\n", "network_rx", scale=0.5),
+    ])  # fmt: skip
+    assert [(event.host, f"{event.time:%d %H:%M}") for event in events] == [
+        ("b", "31 23:05"), ("a", "01 00:00"), ("a", "01 00:10"), ("b", "01 00:10"),
+    ]  # fmt: skip
+    assert [event.network_rx for event in events if isinstance(event, Metrics)] == [300, None, None, 450]
+    assert (report.metrics, report.bad_rows) == (4, 0)
+
+
+def test_bad_rows_are_counted_and_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    text = (
+        "timestamp,value\n"
+        "2026-01-01 00:00:00,1\n"
+        "yesterday,2\n"
+        "2026-01-01 00:10:00,nan\n"
+        "2026-01-01 00:15:00\n"
+        "2026-01-01 00:20:00,1e999\n"
+        "\n"
+        "2026-01-01 00:25:00,x\n"
+        '"2026-01-01 00:26:00,unclosed\n'
+        "2026-01-01 00:30:00,3\n"
+    )
+    events, report = play([series(tmp_path / "a.csv", text)])
+    assert [event.cpu for event in events if isinstance(event, Metrics)] == [1.0, 3.0]
+    assert report.bad_rows == 6
+    assert [problem.split(":")[1] for problem in report.problems] == ["3", "4", "5", "6", "8", "9"]
+    assert "'yesterday' is no time" in report.problems[0]
+
+
+def test_many_bad_rows_do_not_fill_the_memory(tmp_path: Path) -> None:
+    _, report = play([series(tmp_path / "a.csv", "bad\n" * 5000)])
+    assert (report.bad_rows, len(report.problems)) == (5000, 20)
+
+
+def test_bytes_that_are_no_text_are_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xff\xfe\x00,1\n2026-01-01 00:00:00,1\n")
+    events, report = play([Series(path, "a", "cpu")])
+    assert (len(events), report.bad_rows) == (1, 1)
+
+
+def test_syslog_files_are_read_as_they_lie_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "syslog"
+    path.write_bytes(
+        b"a continuation of nothing\n"
+        b"2026-01-01T00:00:01.5+00:00 web-01 nginx[8]: as rsyslog writes it\n"
+        b"\ta continuation\n"
+        b"Jan  1 00:00:02 2026 web-01 kernel: the old way\n"
+        b"<34>1 2026-01-01T00:00:03Z web-01 app - - - from the network \xff\n"
+    )
+    metrics = series(tmp_path / "web-01.csv", "timestamp,value\n2026-01-01 00:00:02.5,9\n")
+    events, report = play([metrics], path)
+    assert [type(event).__name__ for event in events] == ["LogLine", "LogLine", "LogLine", "Metrics", "LogLine"]
+    lines = [event for event in events if isinstance(event, LogLine)]
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    assert [line.time - start for line in lines] == [timedelta(seconds=s) for s in (1.5, 1.5, 2, 3)]
+    assert [line.message for line in lines] == [
+        "as rsyslog writes it", "\ta continuation", "the old way", "from the network \\xff"
+    ]  # fmt: skip
+    assert (report.lines, report.bad_rows) == (4, 1)
+
+
+def test_speed_is_seconds_of_the_recording_per_second(tmp_path: Path) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    text = "2026-01-01 00:00:00,1\n2026-01-01 01:00:00,1\n2026-01-01 02:00:00,1\n"
+    play([series(tmp_path / "a.csv", text)], speed=0.5, sleep=sleep)
+    assert [round(pause / 100) for pause in pauses] == [72, 144]  # nobody really slept, so the second waits for both
+    pauses.clear()
+    play([series(tmp_path / "a.csv", text)], sleep=sleep)
+    assert pauses == []
+
+
+@pytest.mark.parametrize("speed", [-1.0, float("nan"), float("inf")])
+def test_a_speed_that_makes_no_sense_is_refused(speed: float) -> None:
+    with pytest.raises(UsageError, match="0 full speed"):
+        play([], speed=speed)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be opened: No such file"):
+        play([Series(tmp_path / "none.csv", "a", "cpu")])
+
+
+def test_progress_ends_with_the_number_of_reports() -> None:
+    seen: list[int] = []
+    play(list(NAB_SERIES[:1]), on_progress=seen.append)
+    assert seen == [1000, 2000, 3000, 4000, 4032]
+
+
+def test_alarms_are_scored_against_their_hosts_windows() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    hour = timedelta(hours=1)
+    windows = [
+        Window("a", start, start + hour),
+        Window("b", start, start + hour),
+        Window("a", start + 5 * hour, start + 6 * hour),
+    ]
+    alarms = [("a", start), ("a", start + hour), ("b", start + 2 * hour), ("a", start + 5 * hour), ("c", start)]
+    result = score(alarms, windows)
+    assert result == (2, 3, 2)
+    assert str(result) == "2 of 3 labelled incidents caught, 2 alarms outside of them"
