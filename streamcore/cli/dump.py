@@ -31,12 +31,12 @@ SUFFIXES = (".log", ".index", ".timeindex")
 @click.command("dump", cls=Command, short_help="Show what is in segment files, damage included.")
 @click.argument("paths", metavar="FILE|DIR...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--deep", is_flag=True, help="Also the records in each batch; an index is checked against its .log.")
-@click.option("--summary", is_flag=True, help="One line per file.  [default for a directory]")
+@click.option("--summary", is_flag=True, help="One line per segment.  [default for a directory]")
 @click.pass_obj
 def dump(settings: Settings, paths: tuple[Path, ...], deep: bool, summary: bool) -> None:
     """Show what is in segment files (.log, .index, .timeindex), also while a worker has them open.
 
-    A directory is a partition's or a whole data directory; each of its files gets a line. Damaged stretches are
+    A directory is a partition's or a whole data directory; each segment gets a line. Damaged stretches are
     shown with their position; the exit code is 1 when there are any.
 
     \b
@@ -146,22 +146,27 @@ def _summarize_log(file: Path, progress: Any) -> dict[str, Any]:
 
 
 def _print_summary(rows: list[dict[str, Any]]) -> None:
-    shown = []
+    """A line per segment; what is wrong with its indexes counts as the segment's."""
+    by_segment: dict[Path, list[dict[str, Any]]] = {}
     for row in rows:
-        path = Path(row["file"])
-        if path.suffix == ".log":
-            offsets = "empty" if row["first_offset"] is None else f"{row['first_offset']} to {row['last_offset']}"
-            what = f"{plural(row['records'], 'record')} in {plural(row['batches'], 'batch', 'batches')}"
-        else:
-            offsets = ""
-            what = plural(row["entries"], "entry", "entries")
-        name = f"{path.parent.name}/{path.name}"
-        state = f"{len(row['problems'])} damaged" if row["problems"] else "intact"
-        shown.append((name, show_size(row["size_bytes"]), offsets, what, state))
-    print_table(["file", "size", "offsets", "content", "state"], shown, right=("size",))
+        by_segment.setdefault(Path(row["file"]).with_suffix(""), []).append(row)
+    shown = []
+    for segment, parts in by_segment.items():
+        log = next((part for part in parts if Path(part["file"]).suffix == ".log"), None)
+        damaged = sum(len(part["problems"]) for part in parts)
+        size = show_size(sum(part["size_bytes"] for part in parts))
+        cells = ["-", "-", "-"] if log is None else [_show_offsets(log), f"{log['records']:,}", f"{log['batches']:,}"]
+        state = f"{damaged} damaged" if damaged else "intact"
+        shown.append((segment.parent.name, int(segment.name), size, *cells, state))
+    columns = ["partition", "segment", "size", "offsets", "records", "batches", "state"]
+    print_table(columns, shown, right=("segment", "size", "records", "batches"))
     for row in rows:
         for problem in row["problems"]:
             click.echo(f"{row['file']}: {problem}")
+
+
+def _show_offsets(row: dict[str, Any]) -> str:
+    return "empty" if row["first_offset"] is None else f"{row['first_offset']} to {row['last_offset']}"
 
 
 class _Dump:

@@ -126,6 +126,8 @@ def _usage_sentence(error: click.UsageError) -> str:
             known = [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
         return f"No such option '{error.option_name}'.{did_you_mean(error.option_name, known)}"
     sentence = _sentence(error.format_message())
+    for jargon in ("is not a valid integer range", "is not a valid integer"):
+        sentence = sentence.replace(jargon, "is not a whole number")
     if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
         typed = re.search(r"'([^']*)' is not one of", sentence)
         if typed is not None:

@@ -41,6 +41,11 @@ class Program(Commands):
         command: click.Command = getattr(importlib.import_module(f"streamcore.cli.{module}"), attribute)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # as other programs have it: `streamcore help topics create`
+            args = [*args[1:], "--help"]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         # Here and not in `main`, where click has ways of its own with these two: an empty line, exit code 1.
         try:

@@ -48,7 +48,7 @@ def _text(tp: TP, record: InRecord) -> bytes:
 
 def _text_on_terminal(tp: TP, record: InRecord) -> bytes:
     where = click.style(f"{tp.partition}:{record.offset}  {show_time(record.timestamp)}", dim=True)
-    key = click.style(show_bytes(record.key, "(null)"), fg="cyan", dim=record.key is None)
+    key = click.style(show_bytes(record.key), fg="cyan") if record.key is not None else click.style("(null)", dim=True)
     value = show_bytes(record.value) if record.value is not None else click.style("(null)", dim=True)
     headers = click.style(f"  {show_headers(record.headers)}", fg="green") if record.headers else ""
     return f"{where}  {key}  {value}{headers}\n".encode()
