@@ -115,9 +115,9 @@ class Feed:
     async def _messages(self, more: Callable[[], Awaitable[Events]] | None) -> bytes:
         try:
             snapshot = await self.current()
-            events: Events = [("status", snapshot.full if more is None else snapshot.brief)]
-            if more is not None:
-                events += await more()
+            # The status comes last: a page draws when it has it, and then has everything of this tick.
+            events = [] if more is None else await more()
+            events = [*events, ("status", snapshot.full if more is None else snapshot.brief)]
         except Exception as error:  # a page that shows the trouble is worth more than one that goes dark
             logger.exception("the status of the worker could not be read for its pages")
             events = [("problem", dump({"reason": f"{type(error).__name__}: {error}"}))]

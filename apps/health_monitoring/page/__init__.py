@@ -1,0 +1,1 @@
+"""The health page: hosts by urgency, alarms with their story."""
