@@ -60,5 +60,8 @@ async def release(name: str, node: Node) -> None:
     async with shared.lock:
         shared.users -= 1
         if shared.users == 0:
-            del _shared[name]
-            await node.stop()
+            try:
+                await node.stop()
+            finally:
+                # Only now: whoever wants the directory meanwhile waits for the lock above, not for a free directory.
+                _shared.pop(name, None)
