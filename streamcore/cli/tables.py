@@ -126,26 +126,33 @@ async def get(session: Session, table: str, key: str | None, app: str | None, pr
             )
     rows = [newest[encoded] for encoded in sorted(newest)][:limit]
     if session.json:
-        print_json(
-            [
-                {
-                    "key": _decode(row.key),
-                    "value": _decode(row.value),
-                    "partition": row.partition,
-                    "offset": row.offset,
-                    "time": iso_time(row.timestamp),
-                }
-                for row in rows
-            ]
-        )
+        print_json([_as_json(row) for row in rows])
         return
     if not rows:
         note(f"Table '{table}' is empty.")
         return
-    shown = [(_show_key(row.key), show_bytes(row.value), row.partition, show_time(row.timestamp)) for row in rows]
-    print_table(["key", "value", "partition", "changed"], shown, right=("partition",))
+    shown: list[tuple[object, ...]] = []
+    for row in rows:
+        name, window = _split_key(row.key)
+        times = "" if window is None else " to ".join(show_time(int(second * 1000)) for second in window)
+        key_text = name if isinstance(name, str) else orjson.dumps(name).decode()
+        shown.append((key_text, times, show_bytes(row.value), row.partition, show_time(row.timestamp)))
+    columns = ["key", "window", "value", "partition", "changed"]
+    if not any(cells[1] for cells in shown):
+        columns.remove("window")
+        shown = [(cells[0], *cells[2:]) for cells in shown]
+    print_table(columns, shown, right=("partition",))
     if len(rows) < len(newest):
         note(f"{plural(len(newest) - len(rows), 'key')} more; --max shows more.")
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    name, window = _split_key(row.key)
+    told: dict[str, Any] = {"key": name}
+    if window is not None:
+        told["window"] = {"start": iso_time(int(window[0] * 1000)), "end": iso_time(int(window[1] * 1000))}
+    told |= {"value": _decode(row.value), "partition": row.partition, "offset": row.offset}
+    return {**told, "time": iso_time(row.timestamp)}
 
 
 async def _changelogs(session: Session, app: str | None) -> list[Changelog]:
@@ -205,11 +212,17 @@ def _matches(encoded: bytes, wanted: str, prefix: bool) -> bool:
 
 def _spellings(encoded: bytes) -> Iterable[str]:
     yield encoded.decode("utf-8", "backslashreplace")
-    decoded = _decode(encoded)
-    if isinstance(decoded, str):
-        yield decoded
-    elif isinstance(decoded, list) and decoded:
-        yield decoded[0] if isinstance(decoded[0], str) else orjson.dumps(decoded[0]).decode()
+    name, _ = _split_key(encoded)
+    yield name if isinstance(name, str) else orjson.dumps(name).decode()
+
+
+def _split_key(encoded: bytes) -> tuple[Any, tuple[float, float] | None]:
+    """A changelog key: the table's key, and the window's start and end in seconds where it has one."""
+    match _decode(encoded):
+        case [name, [int() | float() as start, int() | float() as end]]:
+            return name, (start, end)
+        case name:
+            return name, None
 
 
 def _decode(data: bytes) -> Any:
@@ -217,8 +230,3 @@ def _decode(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return json_text(data)
-
-
-def _show_key(key: bytes) -> str:
-    decoded = _decode(key)
-    return decoded if isinstance(decoded, str) else show_bytes(key)

@@ -53,3 +53,15 @@ def test_a_mistyped_table_is_answered_with_the_one_that_was_meant(minutes):
     outcome = minutes("tables", "get", "minuts")
     assert outcome.code == 4
     assert "Did you mean 'minutes'?" in outcome.err
+
+
+def test_a_windowed_row_shows_its_key_and_its_window(run):
+    run("topics", "create", "shop-clicks-changelog", "-p", "1")
+    rows = ['{"key": ["web-1",[1700000000.0,1700000060.0]], "value": 3}']
+    run("produce", "shop-clicks-changelog", "--format", "json", input="\n".join(rows))
+    (row,) = run("tables", "get", "shop-clicks", "web-1", "--json").json
+    assert row["key"] == "web-1"
+    assert row["window"] == {"start": "2023-11-14T22:13:20.000Z", "end": "2023-11-14T22:14:20.000Z"}
+    header, line = run("tables", "get", "clicks").lines
+    assert header.split()[:3] == ["KEY", "WINDOW", "VALUE"]
+    assert line.split()[0] == "web-1"
