@@ -8,7 +8,7 @@ import ipaddress
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from streamcore.models import Record
 
@@ -20,6 +20,7 @@ FACILITIES = (
 )  # fmt: skip
 
 LINES_MAX = 50  # a Health keeps the newest of the lines around it: a host that floods its log stays one small record
+STORY_LINES_MAX = 20  # and an alarm, of which a host may have many, fewer
 
 
 def short_host(name: str) -> str:
@@ -286,3 +287,11 @@ class Health(Record):
             network_unusual=usual.network_score(metrics.network, metrics.time) if usual else None,
             errors=sum(line.severity_number <= 3 for line in around),
         )
+
+    def story(self) -> dict[str, Any]:
+        """What an alarm of this moment carries along, JSON-able: the minute, the last lines, the busiest processes."""
+        return {
+            "stats": self.stats.to_representation(),
+            "lines": [line.to_representation() for line in self.lines[-STORY_LINES_MAX:]],
+            "top": [process.to_representation() for process in self.metrics.top],
+        }

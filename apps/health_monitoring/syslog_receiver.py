@@ -31,6 +31,7 @@ QUEUE_MAX_BYTES = 16 << 20  # whichever comes first
 CONNECTIONS_MAX = 256
 IDLE_MAX_S = 600.0  # a connection that has been quiet this long is closed; senders open a new one when they need it
 MESSAGE_MAX_S = 30.0  # from a message's first byte to its last: whoever drips bytes must not hold a connection for ever
+STOP_TIMEOUT_S = 2.0  # for what is still on the queue when the app stops
 UDP_BUFFER_BYTES = 4 << 20  # asked of the kernel, which may give less
 
 RECEIVED = Counter("syslog_messages", "Messages taken from the network.", ["transport"])
@@ -113,8 +114,13 @@ class SyslogReceiver:
             self._datagrams.close()
         for connection in list(self._connections):
             connection.close("stopping")
-        while self._queue:
-            await self._send_next()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                while self._queue:
+                    await self._send_next()
+        except TimeoutError:
+            DROPPED.labels("stopping").inc(len(self._queue))
+            logger.error("syslog: %d lines are lost, the log does not take them", len(self._queue))
 
     def _bind(self) -> tuple[socket.socket, socket.socket]:
         """Both sockets on one port; with port 0, on one that is free for both."""

@@ -1,5 +1,6 @@
 """Statistics, what is usual, and the picture the rules look at."""
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from apps.health_monitoring.models import (
     Health,
     LogLine,
     Metrics,
+    Process,
     Stats,
     Summary,
     Usual,
@@ -135,3 +137,13 @@ def test_a_line_reads_like_a_log() -> None:
         host="h", time=START, received=START, facility="kern", severity="crit", app="nginx", pid="7", message="x"
     )
     assert str(line) == "00:00:00 kern.crit nginx[7]: x"
+
+
+def test_a_story_is_the_minute_the_last_lines_and_the_busiest_processes() -> None:
+    reading = metrics(50.0, top=[Process("nginx", 7, 40.0)])
+    lines = [LogLine("web-01", START + timedelta(seconds=n), START, message=str(n)) for n in range(30)]
+    story = Health.of(reading, Stats() + reading, lines).story()
+    assert json.loads(json.dumps(story)) == story
+    assert story["stats"]["cpu"]["mean"] == 50.0
+    assert [line["message"] for line in story["lines"]] == [str(n) for n in range(10, 30)]
+    assert [process["name"] for process in story["top"]] == ["nginx"]

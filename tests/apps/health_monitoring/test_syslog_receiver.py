@@ -213,6 +213,7 @@ def test_the_quietest_connection_makes_room_for_a_new_one() -> None:
             assert (await inbox.wait(4))[-1].message == "the last one lives"
             for _, writer in connections:
                 writer.close()
+                await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
     asyncio.run(scenario())
 
@@ -225,6 +226,7 @@ def test_idle_and_dripping_connections_are_closed(data: bytes, bounds: dict[str,
             writer.write(data)
             await closed_by_peer(reader)
             writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
     asyncio.run(scenario())
 
