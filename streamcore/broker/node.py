@@ -339,7 +339,7 @@ class Node:
     async def keep_house(self) -> None:
         """Retention and checkpoints."""
         self.counters.retention_bytes += self.directory.apply_retention(self._clock.now_ms())
-        self.directory.checkpoint()
+        await self._call(self.directory.checkpoint)
 
     async def _sync_or_raise(self, tp: TP) -> None:
         failed = await self._group_commit.durable([tp])
