@@ -102,7 +102,7 @@ class Input:
                 values = [record.value for record in records]
             else:
                 values = [loads(record.value) for record in records]  # type: ignore[arg-type]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):  # AttributeError: a tombstone has no bytes to decode
             return self._careful_chunk(records)
         self._taken = first + len(records)
         return self._timed(Chunk(records, values))

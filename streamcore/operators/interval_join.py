@@ -161,9 +161,10 @@ class IntervalJoin:
                     yield Joined(row.event, (row.event.value, rights))
             elif not row.matched:
                 yield Joined(row.event, (row.event.value, None))
-        self._expire(watermark_ms)
+        self.expire(watermark_ms)
 
-    def _expire(self, watermark_ms: int) -> None:
+    def expire(self, watermark_ms: int) -> None:
+        """Forget the rows that nothing can match any more."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= watermark_ms:
             _, side, _, row = heappop(expiries)
@@ -213,4 +214,4 @@ class IntervalJoin:
         while self._closings and self._closings[0][:4] <= self.closed_to:
             _, side, _, _, row = heappop(self._closings)
             row.gone = row.gone or (side == RIGHT and not row.matched)
-        self._expire(watermark_ms)
+        self.expire(watermark_ms)

@@ -36,6 +36,33 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
+class KeyLayout:
+    """How a row's key in the store and in the changelog belong together: they are the same, or a window's."""
+
+    def __init__(self, window: Window | None) -> None:
+        self._window = window
+
+    def store_key(self, changelog_key: bytes) -> bytes:
+        """The store's key; a windowed row's changelog key is `[key,[start,end]]` in seconds, as Faust writes it."""
+        if self._window is None:
+            return changelog_key
+        key, (start, _) = orjson.loads(changelog_key)
+        return window_prefix(round(start * 1000)) + _encode_key(_hashable(key))
+
+    def changelog_key(self, store_key: bytes) -> bytes:
+        """The changelog's key for a key of the store."""
+        if self._window is None:
+            return store_key
+        start_ms = int.from_bytes(store_key[:8], "big") - _START_BIAS
+        end_ms = start_ms + self._window.size_ms
+        return b"[%b,[%b,%b]]" % (store_key[8:], repr(start_ms / 1000).encode(), repr(end_ms / 1000).encode())
+
+
+def window_prefix(start_ms: int) -> bytes:
+    """The first bytes of the store keys of a window's rows."""
+    return (start_ms + _START_BIAS).to_bytes(8, "big")
+
+
 class TablePartition:
     """One partition of a plain table."""
 
@@ -45,6 +72,7 @@ class TablePartition:
         self._store = store
         self._codec = codec
         self._cache_entries = cache_entries
+        self.layout = KeyLayout(None)
         self._cache: dict[Any, Any] = {}
         self._dirty: set[Any] = set()
         self._taken: set[Any] = set()
@@ -115,15 +143,6 @@ class TablePartition:
         self._dirty.clear()
         self._taken.clear()
 
-    @staticmethod
-    def store_key(changelog_key: bytes) -> bytes:
-        """The store's key for a key of the changelog."""
-        return changelog_key
-
-    @staticmethod
-    def changelog_key(store_key: bytes) -> bytes:
-        return store_key
-
 
 class Bucket:
     """The rows of one open window."""
@@ -167,6 +186,8 @@ class WindowPartition:
         self.closed: dict[int, Bucket] = {}  # closed and still readable
         self.closed_total = 0
         self.late_total = 0
+        self.listeners: list[Callable[[int], None]] = []  # told when a window opens, with the time of its close
+        self.layout = KeyLayout(window)
         self._default = default
         self._store = store
         self._codec = codec
@@ -186,15 +207,11 @@ class WindowPartition:
             is_closed = watermark_ms is not None and self.window.closes_at(start_ms) <= watermark_ms
             where = self.closed if is_closed and self.window.expires_ms else self.open
             where[start_ms] = Bucket(stored=True)
-            start_ms = self._next_start(self._prefix(start_ms + 1))
+            start_ms = self._next_start(window_prefix(start_ms + 1))
 
     def _next_start(self, key: bytes) -> int | None:
         found = self._store.seek(self.name, key)
         return None if found is None else int.from_bytes(found[:8], "big") - _START_BIAS
-
-    @staticmethod
-    def _prefix(start_ms: int) -> bytes:
-        return (start_ms + _START_BIAS).to_bytes(8, "big")
 
     def deadline_ms(self) -> int | None:
         """The watermark at which the next window closes or expires."""
@@ -210,13 +227,15 @@ class WindowPartition:
             if self.window.closes_at(start_ms) <= watermark_ms:
                 return None
             bucket = self.open[start_ms] = Bucket(stored=False)
+            for listener in self.listeners:
+                listener(self.window.closes_at(start_ms))
         return bucket
 
     def load_value(self, start_ms: int, bucket: Bucket, key: Any) -> Any:
         """The value of a row that the bucket has not in memory; MISSING where there is none."""
         if bucket.complete:
             return MISSING
-        data = self._store.get(self.name, self._prefix(start_ms) + _encode_key(key))
+        data = self._store.get(self.name, window_prefix(start_ms) + _encode_key(key))
         value = MISSING if data is None else self._codec.loads(data)
         bucket.values[key] = value
         return value
@@ -252,8 +271,8 @@ class WindowPartition:
         """Every row of an open window in the order of the keys' bytes, which no restart changes."""
         bucket = self.open[start_ms]
         if not bucket.complete:
-            prefix = self._prefix(start_ms)
-            for store_key, data in self._store.scan(self.name, prefix, self._prefix(start_ms + 1)):
+            prefix = window_prefix(start_ms)
+            for store_key, data in self._store.scan(self.name, prefix, window_prefix(start_ms + 1)):
                 key = decode_key(store_key[8:])
                 if key not in bucket.values:
                     bucket.values[key] = self._codec.loads(data)
@@ -283,7 +302,7 @@ class WindowPartition:
             self._delete_rows(start_ms)
 
     def _delete_rows(self, start_ms: int) -> None:
-        found = self._store.scan(self.name, self._prefix(start_ms), self._prefix(start_ms + 1))
+        found = self._store.scan(self.name, window_prefix(start_ms), window_prefix(start_ms + 1))
         self._deletes.extend(key for key, _ in found)
 
     def expire(self, watermark_ms: int) -> None:
@@ -308,7 +327,7 @@ class WindowPartition:
             if bucket.dirty or bucket.taken:
                 bucket.taken |= bucket.dirty
                 bucket.dirty = set()
-                prefix = self._prefix(start_ms)
+                prefix = window_prefix(start_ms)
                 for key in bucket.taken:
                     value = bucket.values[key]
                     rows.append((prefix + _encode_key(key), None if value is MISSING else dumps(value)))
@@ -338,13 +357,3 @@ class WindowPartition:
         self._taken_deletes.clear()
         self._deletes.clear()
         self.load(watermark_ms)
-
-    def store_key(self, changelog_key: bytes) -> bytes:
-        """The store's key for a changelog key `[key,[start,end]]` (Faust's, in seconds)."""
-        key, (start, _) = orjson.loads(changelog_key)
-        return self._prefix(round(start * 1000)) + _encode_key(_hashable(key))
-
-    def changelog_key(self, store_key: bytes) -> bytes:
-        start_ms = int.from_bytes(store_key[:8], "big") - _START_BIAS
-        end_ms = start_ms + self.window.size_ms
-        return b"[%b,[%b,%b]]" % (store_key[8:], repr(start_ms / 1000).encode(), repr(end_ms / 1000).encode())

@@ -1,0 +1,238 @@
+"""An agent instance's place in its partition: the hot loop, and what tables and topics see from inside it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from streamcore.engine.inputs import Chunk, Input
+from streamcore.engine.interval_join_source import joined_rows
+from streamcore.errors import UsageError
+from streamcore.events import Event, Watermark
+from streamcore.joins import IntervalJoinSpec
+from streamcore.state.partitions import TablePartition, WindowPartition
+from streamcore.tables import Table
+from streamcore.topics import Topic
+from streamcore.types import TP, Headers
+
+if TYPE_CHECKING:
+    from streamcore.engine.run import Run
+
+
+class Cursor:
+    """Where one instance of an agent is. With concurrency 1 there is one per run."""
+
+    __slots__ = ("arriving", "chunk", "held", "index", "input", "late_seen", "offset", "row", "run")
+
+    def __init__(self, run: "Run") -> None:
+        self.run = run
+        self.input: Input = run.inputs[0]
+        self.chunk: Chunk | None = None
+        self.index = 0
+        self.row: Event | None = None  # of a joined row; it wins over the chunk's
+        self.arriving: Event | None = None  # the record whose pairs are being given out
+        self.held: list[tuple[Chunk, int]] = []  # events of a list that `take` collects or has given out
+        self.offset: int | None = None  # handed out, with concurrency
+        self.late_seen: int | None = None  # the event whose lateness has been counted
+
+    # -- the place -----------------------------------------------------------------------------------------------------
+
+    @property
+    def partition(self) -> int:
+        return self.run.task.partition
+
+    @property
+    def position(self) -> int:
+        """The offset of the first event of the main input that is not done."""
+        if self.held:
+            chunk, index = self.held[0]
+            return chunk.records[index].offset
+        if self.chunk is not None:
+            return self.chunk.records[self.index].offset
+        return self.input.position
+
+    @property
+    def value(self) -> Any:
+        if self.row is not None:
+            return self.row.value
+        return self.chunk.values[self.index] if self.chunk is not None else None
+
+    def event(self) -> Event | None:
+        if self.row is not None:
+            return self.row
+        return self.input.event(self.chunk, self.index) if self.chunk is not None else None
+
+    def subject(self) -> tuple[TP, int] | None:
+        """Which record is being worked on."""
+        record = self.arriving or self.row
+        if record is not None:
+            return record.tp, record.offset
+        if self.chunk is not None:
+            return self.input.tp, self.chunk.records[self.index].offset
+        return None
+
+    def time_ms(self) -> int:
+        if self.run.closing_ms is not None:
+            return self.run.closing_ms
+        if self.row is not None:
+            return self.row.timestamp
+        if self.chunk is None:
+            return self.run.out_watermark_ms
+        timestamps = self.chunk.timestamps
+        return self.chunk.records[self.index].timestamp if timestamps is None else timestamps[self.index]
+
+    def watermark_ms(self) -> int:
+        chunk = self.chunk
+        if chunk is not None and chunk.watermarks is not None:
+            return max(chunk.watermarks[self.index], self.run.out_watermark_ms)
+        return self.run.out_watermark_ms
+
+    def now_ms(self) -> int:
+        return self.run.services.clock.now_ms()
+
+    # -- the hot loop --------------------------------------------------------------------------------------------------
+
+    async def values(self) -> AsyncIterator[Any]:
+        """The values of the input; asking for the next one says that the last one is done."""
+        run = self.run
+        if run.agent.concurrency > 1:
+            async for value in self._shared_values():
+                yield value
+            return
+        while True:
+            while (wake_ms := run.pop_wake()) is not None:
+                yield Watermark(wake_ms)
+            chunk = self.input.next_chunk()
+            if chunk is None:
+                if not await run.more():
+                    return
+                continue
+            run.load(self, chunk)
+            # Storing the index in the loop's target is what makes the place known at no cost per event.
+            for self.index, value in enumerate(chunk.values):
+                if run.interrupt:
+                    skip = await run.boundary(self)
+                    while (wake_ms := run.pop_wake()) is not None:
+                        yield Watermark(wake_ms)
+                    if run.stopping:
+                        return
+                    if skip:
+                        continue
+                yield value
+            run.unload(self, chunk)
+
+    async def _shared_values(self) -> AsyncIterator[Any]:
+        """As `values`, with other instances beside this one."""
+        run = self.run
+        while True:
+            if self.offset is not None:
+                run.progress.done(self.offset)
+                self.offset = None
+                self.chunk = None
+                run.on_event_done()
+            place = await run.next_shared(self)
+            if place is None:
+                return
+            self.chunk, self.index = place
+            self.offset = self.chunk.records[self.index].offset
+            yield self.chunk.values[self.index]
+
+    async def batches(
+        self, max_: int, within_ms: int | None, accept: Callable[[Any], bool] | None
+    ) -> AsyncIterator[list[Any]]:
+        """Lists of values; their events are held, and so not done, until the agent asks for the next list."""
+        run = self.run
+        if run.agent.concurrency > 1:
+            raise UsageError(f"agent {run.agent.name}: take and concurrency do not go together; take gives the batches")
+        loop = asyncio.get_running_loop()
+        batch: list[Any] = []
+        deadline_s = 0.0
+        while True:
+            chunk = self.input.next_chunk()
+            if chunk is None:
+                if batch and within_ms is not None:
+                    # What is held has had no effect yet: the run stands still for a commit while it waits.
+                    alive = await run.more(timeout_s=max(0.0, deadline_s - loop.time()))
+                else:
+                    alive = await run.more()
+                if not alive:
+                    return
+                if batch and within_ms is not None and loop.time() >= deadline_s:
+                    yield batch
+                    batch = []
+                    self._release()
+                continue
+            run.load(self, chunk)
+            for self.index, value in enumerate(chunk.values):
+                if run.interrupt:
+                    skip = await run.boundary(self)
+                    if run.stopping:
+                        return
+                    if skip:
+                        continue
+                if accept is not None and not accept(value):
+                    continue
+                if not batch and within_ms is not None:
+                    deadline_s = loop.time() + within_ms / 1000
+                self.held.append((chunk, self.index))
+                batch.append(value)
+                if len(batch) == max_:
+                    yield batch
+                    batch = []
+                    self._release()
+            run.unload(self, chunk)
+
+    def _release(self) -> None:
+        self.held = []
+        self.run.on_event_done()
+
+    def joined(self, spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> AsyncIterator[Any]:
+        if self.run.agent.concurrency > 1:
+            raise UsageError(f"agent {self.run.agent.name}: a join keeps the order of events, so concurrency is 1")
+        return joined_rows(self, spec, accept)
+
+    # -- tables, state and sending -------------------------------------------------------------------------------------
+
+    def table(self, table: Table) -> TablePartition:
+        partition = self.run.tables.get(table.name)
+        if partition is None:
+            if table.window is not None:
+                raise UsageError(f"table {table.name} is windowed: use what .tumbling() or .hopping() returned")
+            partition = self.run.attach(table)
+        return partition  # type: ignore[return-value]
+
+    def windows(self, table: Table) -> WindowPartition:
+        partition = self.run.tables.get(table.name)
+        if partition is None:
+            partition = self.run.attach(table)
+            self.run.watch_time(self)
+        return partition  # type: ignore[return-value]
+
+    def state(self, name: str, value_type: Any) -> TablePartition:
+        return self.run.attach_state(name, value_type)
+
+    def wake_at(self, time_ms: int) -> None:
+        self.run.watch_time(self)
+        self.run.wake_at(time_ms)
+
+    def late(self, policy: Any) -> None:
+        run = self.run
+        subject = self.subject()
+        offset = None if subject is None else subject[1]
+        if offset is not None and offset == self.late_seen:
+            return  # an event that is late for two windows is one late event
+        self.late_seen = offset
+        run.count_late()
+        event = self.event()
+        if policy != "drop" and event is not None:
+            run.forward(policy, event)
+
+    def send(
+        self,
+        topic: Topic,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        time_ms: int | None,
+        headers: Headers,
+    ) -> Awaitable[Any]:
+        return self.run.send(topic, partition, key, value, self.time_ms() if time_ms is None else time_ms, headers)

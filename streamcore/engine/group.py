@@ -1,0 +1,266 @@
+"""What commits together: runs that share tables, their rows and what they send.
+
+A commit needs every run of the group to stand between two events, so that the offsets, the rows and the outputs
+belong to the same prefix of the input. A group begins with one run and grows when a second agent touches a table.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streamcore.engine.commit import commit
+from streamcore.engine.services import Services, logger
+from streamcore.errors import StreamcoreError
+from streamcore.state.partitions import TablePartition, WindowPartition
+from streamcore.topics import SentRecord
+from streamcore.types import TP, OutRecord
+
+if TYPE_CHECKING:
+    from streamcore.engine.run import Run
+    from streamcore.engine.stream_task import StreamTask
+
+# Outputs wait in memory for their commit; beyond this many the commit comes early.
+OUTBOX_MAX_RECORDS = 50_000
+RETRY_MAX_S = 5.0  # between tries of a commit that the log does not take
+
+
+class Sent:
+    """A record on its way; await it for its place on the log."""
+
+    __slots__ = ("_future", "_group")
+
+    def __init__(self, group: "CommitGroup") -> None:
+        self._group = group
+        self._future: asyncio.Future[SentRecord] | None = None
+
+    def resolve(self, record: SentRecord) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(record)
+
+    @property
+    def is_awaited(self) -> bool:
+        return self._future is not None
+
+    def __await__(self):  # type: ignore[no-untyped-def]
+        # The event that waits here cannot be committed meanwhile, so the outbox leaves now; should the event then
+        # fail, its outputs are repeated, which is what at-least-once means.
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+        self._group.flush_soon()
+        return (yield from self._future.__await__())
+
+
+class CommitGroup:
+    """The unit of commit in one stream task."""
+
+    def __init__(self, services: Services, task: "StreamTask", run: "Run") -> None:
+        self.services = services
+        self.task = task
+        self.runs: list[Run] = [run]
+        self.tables: dict[str, TablePartition | WindowPartition] = {}
+        self.outbox: dict[TP, list[tuple[OutRecord, Sent]]] = {}
+        self.outbox_records = 0
+        self.commits = 0
+        self.failing: str | None = None  # why commits do not go through at the moment
+        self.wanted = False  # a commit waits for the runs to stand still
+        self.merged_into: CommitGroup | None = None
+        self.lock = asyncio.Lock()
+        self._predecessors: list[CommitGroup] = []
+        self._open = asyncio.Event()  # runs may go on
+        self._open.set()
+        self._parked = asyncio.Event()
+        self._progress = asyncio.Event()  # there is something to commit
+        self._hurry = asyncio.Event()  # and no reason to wait
+        self._waiters: list[asyncio.Future[None]] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._last_commit_s = 0.0
+
+    # -- called by runs ------------------------------------------------------------------------------------------------
+
+    def send(self, tp: TP, record: OutRecord) -> Sent:
+        """Put a record into the outbox."""
+        sent = Sent(self)
+        records = self.outbox.get(tp)
+        if records is None:
+            records = self.outbox[tp] = []
+        records.append((record, sent))
+        self.outbox_records += 1
+        if not self._progress.is_set():
+            self._progress.set()
+        if self.outbox_records >= OUTBOX_MAX_RECORDS and not self._hurry.is_set():
+            self.hurry()
+        return sent
+
+    def progressed(self) -> None:
+        """Something happened since the last commit."""
+        self._progress.set()
+
+    def hurry(self) -> None:
+        """Commit now rather than at the end of the interval."""
+        self._progress.set()
+        self._hurry.set()
+
+    def on_parked(self) -> None:
+        """A run stands between two events."""
+        self._parked.set()
+
+    def drained(self) -> None:
+        """A run has nothing more to read: what is done may as well be committed."""
+        if self._progress.is_set():
+            self._hurry.set()
+
+    async def next_commit(self) -> None:
+        """Wait for the end of the next commit, or for the group to be merged into another."""
+        if self.merged_into is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_open(self) -> None:
+        """Stand still while a commit is under way."""
+        while self.wanted and self.merged_into is None:
+            await self._open.wait()
+
+    def flush_soon(self) -> None:
+        """Send the outbox before its commit, because somebody waits for an acknowledgement."""
+        task = asyncio.get_running_loop().create_task(self.flush(), name="outbox flush")
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+
+    @property
+    def has_progress(self) -> bool:
+        return self._progress.is_set()
+
+    # -- the commit ----------------------------------------------------------------------------------------------------
+
+    async def keep_committing(self) -> None:
+        """Commit when the input is drained, or at the end of the interval; ends when the group has been merged."""
+        loop = asyncio.get_running_loop()
+        while self.merged_into is None:
+            await self._progress.wait()
+            if self.merged_into is not None:
+                return
+            try:
+                async with asyncio.timeout(self.services.commit_interval_s):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+            else:
+                pause = self._last_commit_s + self.services.commit_linger_s - loop.time()
+                if pause > 0:
+                    await asyncio.sleep(pause)
+            self._hurry.clear()
+            await self.commit_when_still()
+
+    async def commit_when_still(self) -> None:
+        """Wait until every run stands between two events, commit, let them go on."""
+        self.wanted = True
+        self._open.clear()
+        for run in self.runs:
+            run.interrupt = True
+        while not all(run.can_commit for run in self.runs):
+            self._parked.clear()
+            await self._parked.wait()
+            if self.merged_into is not None:
+                return
+        self._progress.clear()
+        for predecessor in self._predecessors:
+            async with predecessor.lock:
+                pass
+        self._predecessors.clear()
+        try:
+            async with self.lock:
+                await self._commit()
+        finally:
+            self.commits += 1
+            self.wanted = False
+            self._last_commit_s = asyncio.get_running_loop().time()
+            self._open.set()
+            self._wake_waiters()
+            for run in self.runs:
+                run.refresh_interrupt()
+
+    async def _commit(self) -> None:
+        delay = 0.05
+        while True:
+            try:
+                await commit(self)
+                self.failing = None
+                return
+            except (StreamcoreError, OSError) as error:
+                # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
+                self.services.metrics.commit_errors[()] += 1
+                if self.failing is None:
+                    logger.error(
+                        "commit of partition %d does not go through, trying on: %s", self.task.partition, error
+                    )
+                self.failing = str(error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_MAX_S)
+
+    async def flush(self) -> None:
+        """Send what is in the outbox.
+
+        Raises:
+            StreamcoreError: a partition did not take its records; they are in the outbox again.
+        """
+        taken, self.outbox, self.outbox_records = self.outbox, {}, 0
+        if not taken:
+            return
+        results = await self.services.transport.produce(
+            {tp: [record for record, _ in entries] for tp, entries in taken.items()}
+        )
+        failed: StreamcoreError | None = None
+        for tp, entries in taken.items():
+            result = results[tp]
+            if isinstance(result, StreamcoreError):
+                failed = result
+                self.services.metrics.produce_errors[(tp.topic,)] += len(entries)
+                self.outbox[tp] = entries + self.outbox.get(tp, [])
+                self.outbox_records += len(entries)
+                continue
+            for index, (record, sent) in enumerate(entries):
+                if sent.is_awaited:
+                    sent.resolve(SentRecord(tp.topic, tp.partition, result + index, record[2]))
+        if failed is not None:
+            raise failed
+
+    # -- errors and growth ---------------------------------------------------------------------------------------------
+
+    def rollback(self, failed: "Run") -> None:
+        """Back to the last commit: rows, outputs and places; every run of the group begins again from there."""
+        self.outbox.clear()
+        self.outbox_records = 0
+        for run in self.runs:
+            if run is not failed:
+                run.restart()
+        for table in self.tables.values():
+            if isinstance(table, WindowPartition):
+                table.rollback(min(run.committed_out_watermark_ms for run in self.runs))
+            else:
+                table.rollback()
+
+    def absorb(self, other: "CommitGroup") -> None:
+        """Two agents use the same table: from now on they commit together."""
+        if other is self:
+            return
+        self.runs += other.runs
+        self.tables.update(other.tables)
+        for tp, entries in other.outbox.items():
+            self.outbox.setdefault(tp, []).extend(entries)
+        self.outbox_records += other.outbox_records
+        for run in other.runs:
+            run.group = self
+        self._predecessors += [other, *other._predecessors]
+        other.merged_into = self
+        other._open.set()
+        other._wake_waiters()
+        other._parked.set()
+        other._progress.set()
+        other._hurry.set()
+        self._progress.set()

@@ -1,0 +1,224 @@
+"""Feeds an interval join from two inputs, in the order of their event times, and gives its rows to the agent."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from streamcore.engine.inputs import NO_TIME, Input
+from streamcore.engine.services import logger
+from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
+from streamcore.events import Event
+from streamcore.joins import IntervalJoinSpec
+from streamcore.operators.interval_join import LEFT, RIGHT, ClosedTo, IntervalJoin
+from streamcore.transport.base import EARLIEST, LATEST
+from streamcore.types import TP
+
+if TYPE_CHECKING:
+    from streamcore.engine.cursor import Cursor
+    from streamcore.engine.run import Run
+
+
+async def joined_rows(
+    cursor: "Cursor", spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None
+) -> AsyncIterator[Any]:
+    """Joined rows; asking for the next one says that the last one is done."""
+    run = cursor.run
+    join = await _open(run, spec, accept)
+    left, right = run.inputs
+    while True:
+        side = _next_side(run)
+        if side is not None:
+            _observe(run, side)
+        # Time first: what an event's time closes is closed before the event itself is looked at.
+        if (deadline_ms := join.deadline_ms()) is not None and deadline_ms <= run.watermark_ms:
+            for row in join.close(run.watermark_ms):
+                if (
+                    row.event.timestamp > run.out_watermark_ms
+                    and run.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
+                ):
+                    run.out_watermark_ms = row.event.timestamp
+                if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+                    await _between(run)
+                    if run.stopping:
+                        return
+                cursor.row = row.event
+                if not (run.failures and await run.face_row(row.event)):
+                    yield row.value
+                cursor.row = None
+                run.join_closed_to = join.closed_to
+                run.events_total += 1
+            run.group.progressed()
+        join.expire(run.watermark_ms)
+        run.join_closed_to = join.closed_to
+        run.out_watermark_ms = max(run.out_watermark_ms, run.watermark_ms - run.join_delay_ms)
+        if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+            await _between(run)
+            if run.stopping:
+                return
+        if side is None:
+            if not await run.more():
+                return
+            continue
+        source = left if side == LEFT else right
+        place = source.peek()
+        assert place is not None, "the side was chosen because it has a record"
+        chunk, index = place
+        record = chunk.records[index]
+        run.group.progressed()
+        if chunk.error is not None or (run.failures and await _face(run, source)):
+            if chunk.error is not None:
+                run.undecodable(source, chunk, index)
+            source.advance()
+            continue
+        try:
+            event = source.event(chunk, index)
+        except Exception as error:  # a key that its type cannot read
+            run.bury(source.tp, chunk, index, error, 1)
+            source.advance()
+            continue
+        if side == LEFT and accept is not None and not accept(event.value):
+            source.advance()
+            continue
+        if join.is_late(side, event.timestamp, run.watermark_ms):
+            join.refuse(side, event.offset)
+            run.count_late()
+            if spec.late != "drop":
+                run.forward(spec.late, event)
+            source.advance()
+            continue
+        cursor.arriving = event
+        for row in join.add(side, record.key, event):
+            cursor.row = row.event
+            yield row.value
+            run.events_total += 1
+        cursor.row = cursor.arriving = None
+        source.advance()
+
+
+def _next_side(run: "Run") -> int | None:
+    """The side whose next record is the older one; None where a fetch must come first."""
+    side: int | None = None
+    oldest_ms = 0
+    for index, source in enumerate(run.inputs):
+        place = source.peek()
+        if place is None:
+            if not source.is_caught_up:
+                return None
+            continue
+        chunk, position = place
+        assert chunk.timestamps is not None, "peek has made them"
+        time_ms = chunk.timestamps[position]
+        if side is None or time_ms < oldest_ms:
+            side, oldest_ms = index, time_ms
+    return side
+
+
+def _observe(run: "Run", side: int) -> None:
+    """The watermark with the next record's time in it."""
+    source = run.inputs[side]
+    chunk, index = source.peek()  # type: ignore[misc]
+    time_ms = chunk.timestamps[index]  # type: ignore[index]
+    if time_ms > source.max_timestamp_ms:
+        source.max_timestamp_ms = time_ms
+        watermark_ms = run.watermark_candidate()
+        if watermark_ms > run.watermark_ms:
+            run.watermark_ms = watermark_ms
+
+
+async def _between(run: "Run") -> None:
+    """Between two rows: windows that are due, and a commit that waits."""
+    if run.next_deadline_ms <= run.out_watermark_ms:
+        await run.fire()
+    if run.group.wanted:
+        await run.park()
+    run.refresh_interrupt()
+
+
+async def _face(run: "Run", source: Input) -> bool:
+    chunk, index = source.peek()  # type: ignore[misc]
+    return await run.face((source.tp, chunk.records[index].offset), source, chunk, index)
+
+
+async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> IntervalJoin:
+    """Add the second input and bring back the rows that the last commit knew.
+
+    Raises:
+        UsageError, PartitionsMismatchError
+    """
+    services, main = run.services, run.inputs[0]
+    if run.join is not None:
+        raise UsageError(f"agent {run.agent.name} joins twice: let one agent join and another one join its output")
+    counts = services.partitions(main.tp.topic), services.partitions(spec.right.name)
+    if counts[0] != counts[1]:
+        raise PartitionsMismatchError(
+            f"agent {run.agent.name} joins {main.tp.topic} with {counts[0]} partitions and {spec.right.name} with "
+            f"{counts[1]}: records of one key would not meet; create both with the same number"
+        )
+    right = Input(TP(spec.right.name, run.task.partition), spec.right, services.clock.now_ms())
+    state = run.task.run_states.get(run.agent.name) or {}
+    offset = state.get("offsets", {}).get(right.tp.topic)
+    if offset is None:
+        committed = await services.transport.committed(services.group, [right.tp])
+        start = await services.transport.list_offsets([right.tp], EARLIEST)
+        offset = committed[right.tp].offset if right.tp in committed else start[right.tp]
+    right.seek(offset)
+    right.max_timestamp_ms = state.get("times", {}).get(right.tp.topic, NO_TIME)
+    right.idle = right.tp.topic in state.get("idle", ())
+    # Where the log ends now: an input that is empty from the start must not be waited for.
+    for source in (main, right):
+        source.high_watermark = (await services.transport.list_offsets([source.tp], LATEST))[source.tp]
+    run.inputs.append(right)
+    join = IntervalJoin(spec)
+    saved = state.get("join")
+    if saved is not None:
+        rows: list[tuple[int, bytes | None, Event]] = []
+        for side, source in ((LEFT, main), (RIGHT, right)):
+            if saved["low"][side] is not None:
+                wanted = accept if side == LEFT else None
+                rows += [
+                    (side, key, event)
+                    for key, event in await _reread(run, source, saved["low"][side])
+                    if wanted is None or wanted(event.value)
+                ]
+        closed_to = ClosedTo(*saved["closed_to"]) if saved["closed_to"] else None
+        late = saved.get("late", ([], []))
+        join.rebuild(rows, run.watermark_ms, closed_to, (late[LEFT], late[RIGHT]))
+    run.join = join
+    run.join_closed_to = join.closed_to
+    in_order = spec.collect and spec.how != "outer"
+    run.join_delay_ms = (spec.after_ms + spec.grace_ms if in_order else spec.retention_ms) + 1
+    return join
+
+
+async def _reread(run: "Run", source: Input, low: int) -> list[tuple[bytes | None, Event]]:
+    """The events of [low, position), as they were read before the last commit."""
+    reader = Input(source.tp, source.topic, 0)
+    reader.seek(low)
+    rows: list[tuple[bytes | None, Event]] = []
+    while reader.position < source.position:
+        if reader.is_empty:
+            fetched = await run.services.transport.fetch({source.tp: reader.fetch_position}, max_wait_ms=0)
+            if fetched and isinstance(fetched[0].error, OffsetOutOfRangeError):
+                start = fetched[0].error.log_start_offset
+                logger.warning(
+                    "%s: rows of %s from offset %d are gone from the log before their join closed; going on at %d. "
+                    "Keep the topic longer than the join's interval",
+                    run.name, source.tp, low, start,
+                )  # fmt: skip
+                if start <= reader.fetch_position:
+                    break
+                reader.seek(start)
+                continue
+            if not fetched or fetched[0].error is not None:
+                break
+            reader.offer(fetched[0], 0)
+        place = reader.peek()
+        if place is None:
+            continue
+        chunk, index = place
+        if chunk.error is None and chunk.records[index].offset < source.position:
+            try:
+                rows.append((chunk.records[index].key, reader.event(chunk, index)))
+            except Exception:  # it was buried when it was first read
+                logger.debug("%s: a record of %s stays unreadable", run.name, source.tp)
+        reader.advance()
+    return rows

@@ -1,0 +1,883 @@
+"""A run: one agent on one partition, from the last commit to the next error, restart or stop."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any
+
+from streamcore.agents import Agent
+from streamcore.codecs import codec_for
+from streamcore.context import current_cursor
+from streamcore.engine.cursor import Cursor
+from streamcore.engine.dead_letters import dead_letter
+from streamcore.engine.group import CommitGroup, Sent
+from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
+from streamcore.engine.progress import Progress
+from streamcore.engine.services import Services, logger
+from streamcore.engine.stream_task import StreamTask
+from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StreamcoreError, UsageError
+from streamcore.events import Event
+from streamcore.operators.interval_join import ClosedTo, IntervalJoin
+from streamcore.state.partitions import TablePartition, WindowPartition
+from streamcore.streams import Stream
+from streamcore.tables import Table
+from streamcore.topics import Topic
+from streamcore.transport.base import EARLIEST, Fetched
+from streamcore.types import TP, Headers
+
+# How long a fetch may wait in the log for data; it is woken by data, so this only bounds a lost wake-up.
+FETCH_WAIT_MS = 30_000
+FETCH_MAX_BYTES = 1 << 20  # per partition; Faust's consumer_max_fetch_size
+FETCH_RETRY_S = 1.0  # after an error that may pass
+
+# What failed: a record, or the close of a window.
+Identity = tuple[Any, ...]
+
+
+@dataclass
+class Failure:
+    """An event that its agent raised at."""
+
+    error: BaseException
+    attempts: int = 0
+    is_fresh: bool = True  # not yet waited for since the last attempt
+
+
+class WindowCloseError(Exception):
+    """`on_window_close` raised; carries which window's row it was."""
+
+    def __init__(self, identity: Identity, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.identity = identity
+        self.cause = cause
+
+
+class Run:
+    """One agent on one partition.
+
+    Invariants: `position` is the first event not done; between two events (`can_commit`) tables, outputs and
+    positions belong to the same prefix of the input; `out_watermark_ms` never goes back.
+    """
+
+    def __init__(self, services: Services, task: StreamTask, agent: Agent, declared: dict[str, Table]) -> None:
+        self.services = services
+        self.task = task
+        self.agent = agent
+        self.declared = declared
+        self.group = CommitGroup(services, task, self)
+        now_ms = services.clock.now_ms()
+        self.inputs = [Input(TP(agent.topic.name, task.partition), agent.topic, now_ms)]
+        self.cursors: list[Cursor] = []
+        self.progress = Progress(0)
+        self.join: IntervalJoin | None = None
+        self.join_closed_to: ClosedTo | None = None
+        self.join_delay_ms = 0  # how far a join's output lags behind its input, in event time
+        self.tables: dict[str, TablePartition | WindowPartition] = {}
+        self.watermark_ms = NO_TIME  # of the input
+        self.out_watermark_ms = NO_TIME  # of what reaches the agent's body: behind a join, it is later
+        self.committed_out_watermark_ms = NO_TIME
+        self.closing_ms: int | None = None  # the time of what on_window_close sends
+        self.interrupt = False  # look at boundary() before the next event
+        self.stopping = False
+        self.finished = False
+        self.is_clean = False  # tables, outputs and positions belong together; False from an error to the next start
+        self.parked = False
+        self.waiting = False
+        self.phase = "starting"
+        self.failing: str | None = None  # why nothing moves, where something is wrong
+        self.failures: dict[Identity, Failure] = {}
+        self.events_total = 0
+        self.errors_total = 0
+        self.dead_letters_total = 0
+        self.late_total = 0
+        self.last_progress_ms = now_ms
+        self.failed: asyncio.Future[None] | None = None  # set by the worker; an exception here stops it
+        self._timed = False
+        self._wake_ms = FOREVER
+        self._next_deadline_ms = FOREVER
+        self._final_ms = NO_TIME  # the watermark at the end of the loaded chunk
+        self._clock_target_ms = NO_TIME
+        self._signal: asyncio.Future[None] | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._restarting = False
+        self._bodies: list[asyncio.Task[None]] = []
+        self._handing_out = asyncio.Lock()
+        self._shared: tuple[Chunk, int] | None = None
+        self._topic_sinks: list[Topic] = [
+            sink.topic if isinstance(sink, Agent) else sink for sink in agent.sinks if isinstance(sink, Topic | Agent)
+        ]
+        self._function_sinks = [sink for sink in agent.sinks if not isinstance(sink, Topic | Agent)]
+
+    @property
+    def name(self) -> str:
+        return f"{self.agent.name}[{self.task.partition}]"
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the worker stops: run the agent; after an error, again from the last commit."""
+        self._main = asyncio.current_task()
+        without_event = 0
+        while not self.stopping:
+            try:
+                await self._prepare()
+                self.phase = "running"
+                before = self.events_total
+                await self._execute()
+                if self.stopping:
+                    break
+                if self.events_total == before and not self.cursors[0].chunk:
+                    logger.error("agent %s returned without reading its stream; it stays stopped", self.name)
+                    self.failing = "the agent's function returned without reading its stream"
+                    break
+                self._continue_after_return()
+                without_event = 0
+            except asyncio.CancelledError:
+                if not self._restarting:
+                    raise
+                self._restarting = False
+                task = asyncio.current_task()
+                if task is not None:
+                    task.uncancel()
+            except Exception as error:
+                self.is_clean = self.parked = False
+                identities = self._identities(error)
+                self._on_error(error, identities)
+                if not identities:
+                    without_event += 1
+                    if isinstance(error, UsageError) or without_event > self.agent.policy.retries:
+                        self._give_up(error)
+                        break
+                    await asyncio.sleep(self.agent.policy.backoff(without_event))
+                else:
+                    without_event = 0
+                self.group.rollback(self)
+        self.phase = "stopped"
+        self.finished = True
+        self.group.on_parked()
+
+    async def _prepare(self) -> None:
+        """Everything as the last commit left it."""
+        self.parked = self.waiting = False
+        self.join = None
+        del self.inputs[1:]
+        state = self.task.run_states.get(self.agent.name)
+        main = self.inputs[0]
+        if state is None:
+            start = await self.services.transport.list_offsets([main.tp], EARLIEST)
+            committed = await self.services.transport.committed(self.services.group, [main.tp])
+            offset = committed[main.tp].offset if main.tp in committed else start[main.tp]
+            state = {"offsets": {main.tp.topic: offset}}
+        main.seek(state["offsets"][main.tp.topic])
+        main.max_timestamp_ms = state.get("times", {}).get(main.tp.topic, NO_TIME)
+        main.idle = main.tp.topic in state.get("idle", ())
+        main.last_data_ms = self.services.clock.now_ms()
+        self.watermark_ms = state.get("watermark", NO_TIME)
+        self.out_watermark_ms = self.committed_out_watermark_ms = state.get("out_watermark", NO_TIME)
+        self._timed = False
+        self._wake_ms = self._next_deadline_ms = FOREVER
+        self._clock_target_ms = NO_TIME
+        self._shared = None
+        self.progress = Progress(main.position)
+        self.cursors = [Cursor(self) for _ in range(self.agent.concurrency)]
+        # A window that was open must close, also when no event comes that touches its table.
+        for name in state.get("tables", ()):
+            table = self.declared.get(name)
+            if table is not None and table.window is not None:
+                self._attach(table)
+                self.watch_time(self.cursors[0])
+        self.is_clean = True
+        self.interrupt = bool(self.failures) or self.group.wanted
+
+    async def _execute(self) -> None:
+        if len(self.cursors) == 1:
+            await self._drive(self.cursors[0])
+            return
+        self._bodies = [asyncio.create_task(self._drive(cursor), name=self.name) for cursor in self.cursors]
+        try:
+            done, _ = await asyncio.wait(self._bodies, return_when=asyncio.FIRST_EXCEPTION)
+            for body in done:
+                body.result()
+        finally:
+            for body in self._bodies:
+                body.cancel()
+            await asyncio.gather(*self._bodies, return_exceptions=True)
+
+    async def _drive(self, cursor: Cursor) -> None:
+        current_cursor.set(cursor)
+        outputs = self.agent.function(Stream(cursor))
+        if not self.agent.is_generator:
+            await outputs  # type: ignore[misc]
+            return
+        topics, functions = self._topic_sinks, self._function_sinks
+        async for output in outputs:  # type: ignore[union-attr]
+            for topic in topics:
+                self._emit(cursor, topic, output)
+            for function in functions:
+                result = function(output)
+                if isawaitable(result):
+                    await result
+
+    def _continue_after_return(self) -> None:
+        """The function came to its end: its last event is done, and it starts again with the next one."""
+        cursor = self.cursors[0]
+        position = cursor.position + (1 if cursor.chunk is not None and not cursor.held else 0)
+        state = self.state()
+        state["offsets"][self.inputs[0].tp.topic] = position
+        self.task.run_states[self.agent.name] = state
+        self.group.progressed()
+
+    def restart(self) -> None:
+        """Begin again from the last commit, because a run of the same group failed."""
+        if self._main is not None and not self._main.done() and not self.finished:
+            self._restarting = True
+            self.is_clean = self.parked = False
+            self._main.cancel()
+
+    def stop(self) -> None:
+        """Take no further event."""
+        self.stopping = True
+        self.interrupt = True
+        self.wake()
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The asyncio tasks that the agent's function runs in."""
+        return [task for task in (self._main, *self._bodies) if task is not None and not task.done()]
+
+    def wake(self) -> None:
+        """Look at what has changed."""
+        if self._signal is not None and not self._signal.done():
+            self._signal.set_result(None)
+
+    # -- between two events --------------------------------------------------------------------------------------------
+
+    @property
+    def can_commit(self) -> bool:
+        """The run stands between two events, or has nothing that could be half done."""
+        if self.finished:
+            return True
+        if self.agent.concurrency > 1:
+            return not self.tables or (self.parked and self.progress.in_flight == 0)
+        return self.parked
+
+    def load(self, cursor: Cursor, chunk: Chunk) -> None:
+        """A chunk's events are next."""
+        cursor.chunk = chunk
+        cursor.index = 0
+        source = cursor.input
+        self._final_ms = max(self.watermark_ms, source.greatest_time(chunk))
+        self.group.progressed()
+        if self._timed:
+            source.watermarks(chunk, self.watermark_ms)
+            if self._final_ms >= self._next_deadline_ms:
+                self.interrupt = True
+        if chunk.error is not None:
+            self.interrupt = True
+
+    def unload(self, cursor: Cursor, chunk: Chunk) -> None:
+        """All of a chunk's events are done, or held by the cursor."""
+        cursor.chunk = None
+        source = cursor.input
+        source.position = chunk.next_offset
+        self._set_watermark(self._final_ms)
+        source.max_timestamp_ms = max(source.max_timestamp_ms, self._final_ms)
+        self.events_total += len(chunk.values)
+        self.last_progress_ms = self.services.clock.now_ms()
+
+    def _set_watermark(self, watermark_ms: int) -> None:
+        if watermark_ms > self.watermark_ms:
+            self.watermark_ms = watermark_ms
+        if self.join is None and watermark_ms > self.out_watermark_ms:
+            self.out_watermark_ms = watermark_ms
+
+    def refresh_interrupt(self) -> None:
+        loaded = bool(self.cursors) and self.cursors[0].chunk is not None
+        due = loaded and self._timed and self._final_ms >= self._next_deadline_ms
+        self.interrupt = bool(self.stopping or self.group.wanted or self.failures or due)
+
+    async def boundary(self, cursor: Cursor) -> bool:
+        """Before the event at the cursor: close what is due, let a commit through, deal with what failed before.
+
+        Returns:
+            Whether the event is to be passed over.
+        """
+        chunk = cursor.chunk
+        assert chunk is not None, "there is an event to come"
+        self._set_watermark(cursor.input.watermarks(chunk, self.watermark_ms)[cursor.index])
+        if self._next_deadline_ms <= self.out_watermark_ms:
+            await self.fire()
+        skip = False
+        if chunk.error is not None:
+            self.undecodable(cursor.input, chunk, cursor.index)
+            skip = True
+        elif self.failures:
+            offset = chunk.records[cursor.index].offset
+            skip = await self.face((cursor.input.tp, offset), cursor.input, chunk, cursor.index)
+            self._forget_failures(cursor.input.tp, offset)
+        if self.group.wanted:
+            await self.park()
+        self.refresh_interrupt()
+        return skip
+
+    async def park(self) -> None:
+        """Stand still for a commit."""
+        self.parked = True
+        self.group.on_parked()
+        await self.group.wait_open()
+        self.parked = False
+
+    async def commit_now(self) -> None:
+        """Commit what is done before anything else happens."""
+        self.parked = True
+        group = self.group
+        group.hurry()
+        group.on_parked()
+        await group.next_commit()
+        await self.group.wait_open()
+        self.parked = False
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    async def more(self, timeout_s: float | None = None) -> bool:
+        """Wait for input, for a deadline by the clock, or for `timeout_s`.
+
+        Returns:
+            False when the worker stops.
+        """
+        transport = self.services.transport
+        while not self.stopping:
+            wanted = {source.tp: source.fetch_position for source in self.inputs if source.is_empty}
+            fetched = await transport.fetch(wanted, max_bytes=FETCH_MAX_BYTES, max_wait_ms=0)
+            await asyncio.sleep(0)  # every partition has its turn
+            if self.group.wanted:
+                await self.park()
+            if self.stopping:
+                return False
+            if self._take_in(fetched):
+                return True
+            answered = {part.tp for part in fetched}
+            for source in self.inputs:
+                if source.tp in wanted and source.tp not in answered:
+                    source.high_watermark = source.fetch_position  # nothing came: that was all
+            if any(not source.is_empty for source in self.inputs):
+                return True
+            fetched, timed_out = await self._wait(wanted, timeout_s)
+            if self.stopping:
+                return False
+            if self._clock_target_ms > self.watermark_ms:
+                await self._advance_by_clock()
+                return True
+            if self._take_in(fetched) or timed_out:
+                return True
+            if self.failing is not None:
+                await asyncio.sleep(FETCH_RETRY_S)
+        return False
+
+    async def _wait(self, wanted: dict[TP, int], timeout_s: float | None) -> tuple[list[Fetched], bool]:
+        """Nothing to do until the log, the clock or the worker says so; commits go through meanwhile."""
+        loop = asyncio.get_running_loop()
+        self._signal = loop.create_future()
+        self.phase = "idle"
+        self.parked = self.waiting = True
+        self.group.on_parked()
+        self.group.drained()
+        poll = loop.create_task(
+            self.services.transport.fetch(wanted, max_bytes=FETCH_MAX_BYTES, max_wait_ms=FETCH_WAIT_MS),
+            name=f"fetch {self.name}",
+        )
+        try:
+            futures: set[asyncio.Future[Any]] = {poll, self._signal}
+            await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.waiting = False
+            if not poll.done():
+                poll.cancel()
+        timed_out = not poll.done() and not self._signal.done()
+        self._signal = None
+        self.phase = "running"
+        await self.group.wait_open()
+        self.parked = False
+        if poll.done() and not poll.cancelled():
+            return poll.result(), False
+        return [], timed_out
+
+    def _take_in(self, fetched: list[Fetched]) -> bool:
+        """Hand fetched records to their inputs; True if there are any."""
+        now_ms = self.services.clock.now_ms()
+        has_records = False
+        failing: str | None = None
+        for part in fetched:
+            source = next(source for source in self.inputs if source.tp == part.tp)
+            if part.error is None:
+                source.offer(part, now_ms)
+                has_records = has_records or bool(part.records)
+            elif isinstance(part.error, OffsetOutOfRangeError):
+                low, high = part.error.log_start_offset, part.error.log_end_offset
+                target = low if source.fetch_position < low else high
+                logger.warning(
+                    "%s: %s has no offset %d any more (retention, or a shorter log); going on at %d",
+                    self.name, part.tp, source.fetch_position, target,
+                )  # fmt: skip
+                source.seek(target)
+                self.group.progressed()
+                return self._take_in([])
+            else:
+                failing = f"{part.tp}: {part.error}"
+                if self.failing != failing:
+                    logger.error("%s cannot read %s: %s", self.name, part.tp, part.error)
+        self.failing = failing
+        return has_records
+
+    # -- event time ----------------------------------------------------------------------------------------------------
+
+    def watch_time(self, cursor: Cursor) -> None:
+        """From now on event time matters to this run, event by event."""
+        if self.agent.concurrency > 1:
+            raise UsageError(f"agent {self.agent.name}: windows and wake_at need events in order, so concurrency is 1")
+        if not self._timed:
+            self._timed = True
+            if cursor.chunk is not None:
+                cursor.input.watermarks(cursor.chunk, self.watermark_ms)
+                # Up to here nobody had asked; the events before this one count.
+                self._set_watermark(cursor.watermark_ms())
+        self._find_deadline()
+
+    def wake_at(self, time_ms: int) -> None:
+        self._wake_ms = min(self._wake_ms, time_ms)
+        self.on_deadline(time_ms)
+
+    def pop_wake(self) -> int | None:
+        """The moment asked for, if it has come."""
+        if self._wake_ms > self.out_watermark_ms:
+            return None
+        wake_ms, self._wake_ms = self._wake_ms, FOREVER
+        self._find_deadline()
+        return wake_ms
+
+    def on_deadline(self, deadline_ms: int) -> None:
+        """Something wants to be told when event time reaches `deadline_ms`."""
+        if deadline_ms < self._next_deadline_ms:
+            self._next_deadline_ms = deadline_ms
+            if self._final_ms >= deadline_ms:
+                self.interrupt = True
+
+    def _window_partitions(self) -> list[tuple[str, WindowPartition]]:
+        return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
+
+    def _find_deadline(self) -> None:
+        deadlines = [self._wake_ms]
+        for _, table in self._window_partitions():
+            if (deadline_ms := table.deadline_ms()) is not None:
+                deadlines.append(deadline_ms)
+        self._next_deadline_ms = min(deadlines)
+        self.refresh_interrupt()
+
+    @property
+    def next_deadline_ms(self) -> int:
+        """In the agent's event time."""
+        return self._next_deadline_ms
+
+    def deadline_ms(self) -> int:
+        """The input watermark at which something is due."""
+        deadline_ms = self._next_deadline_ms
+        if deadline_ms < FOREVER:
+            deadline_ms += self.join_delay_ms
+        if self.join is not None and (closing_ms := self.join.deadline_ms()) is not None:
+            deadline_ms = min(deadline_ms, closing_ms)
+        return deadline_ms
+
+    async def fire(self) -> None:
+        """Close and expire the windows that are due."""
+        self.group.progressed()
+        for name, partition in self._window_partitions():
+            # A table that several agents write closes when the last of them has come so far.
+            limit_ms = min(run.out_watermark_ms for run in self.group.runs if name in run.tables)
+            table = self.declared[name]
+            for start_ms in partition.due(limit_ms):
+                if table.on_window_close is not None:
+                    await self._call_window_close(table, partition, start_ms)
+                partition.close(start_ms)
+            partition.expire(limit_ms)
+        self._find_deadline()
+
+    async def _call_window_close(self, table: Table, partition: WindowPartition, start_ms: int) -> None:
+        assert table.on_window_close is not None, "the caller has asked"
+        assert table.window is not None, "only windows close"
+        end_ms = start_ms + table.window.size_ms
+        bounds = (start_ms / 1000, end_ms / 1000)
+        self.closing_ms = end_ms - 1  # what a window says belongs into it
+        try:
+            for key, value in partition.rows(start_ms):
+                identity = ("window", table.name, start_ms, key)
+                failure = self.failures.get(identity)
+                if failure is not None and failure.attempts > self.agent.policy.retries:
+                    del self.failures[identity]
+                    self._bury_window(table, identity, value, failure)
+                    continue
+                if failure is not None and failure.is_fresh:
+                    failure.is_fresh = False
+                    self.phase = "retrying"
+                    await asyncio.sleep(self.agent.policy.backoff(failure.attempts))
+                    self.phase = "running"
+                try:
+                    result = table.on_window_close((key, bounds), value)
+                    if isawaitable(result):
+                        await result
+                except Exception as error:
+                    raise WindowCloseError(identity, error) from error
+                self.failures.pop(identity, None)
+        finally:
+            self.closing_ms = None
+
+    def tick(self, now_ms: int) -> None:
+        """The clock moves on: inputs go idle, and event time follows the clock where nothing else moves it."""
+        if not self.waiting or self._clock_target_ms > self.watermark_ms:
+            return
+        for source in self.inputs:
+            if source.is_caught_up and now_ms - source.last_data_ms >= self.services.idle_after_ms:
+                source.idle = True
+        deadline_ms = self.deadline_ms()
+        if deadline_ms >= FOREVER:
+            return
+        target_ms = self.watermark_candidate(now_ms)
+        if target_ms >= deadline_ms and target_ms > self.watermark_ms:
+            self._clock_target_ms = target_ms
+            self.wake()
+
+    def watermark_candidate(self, now_ms: int | None = None) -> int:
+        """The least event time of the inputs that are not idle; when all are, the greatest moves on by the clock."""
+        active = [source.max_timestamp_ms for source in self.inputs if not source.idle]
+        if active:
+            return min(active)
+        if now_ms is None:
+            return NO_TIME
+        return max(
+            (
+                source.max_timestamp_ms + now_ms - source.last_data_ms
+                for source in self.inputs
+                if source.max_timestamp_ms > NO_TIME
+            ),
+            default=NO_TIME,
+        )
+
+    async def _advance_by_clock(self) -> None:
+        """Close what the clock says is over.
+
+        The new watermark is committed before anything acts on it, so that a crash in between acts on it again
+        instead of waiting for the clock with other data at hand: what was given out stays true.
+        """
+        self._set_watermark(self._clock_target_ms)
+        self._clock_target_ms = NO_TIME
+        await self.commit_now()
+        if self.join is None:
+            await self.fire()
+
+    # -- concurrency ---------------------------------------------------------------------------------------------------
+
+    async def next_shared(self, cursor: Cursor) -> tuple[Chunk, int] | None:
+        """The next event for one of several instances; None when the worker stops."""
+        async with self._handing_out:
+            while not self.stopping:
+                if self.group.wanted and self.tables:
+                    await self.park()
+                    continue
+                if self._shared is None:
+                    chunk = self.inputs[0].next_chunk()
+                    if chunk is None:
+                        if not await self.more():
+                            return None
+                        continue
+                    self.group.progressed()
+                    self._shared = (chunk, 0)
+                chunk, index = self._shared
+                self._shared = (chunk, index + 1) if index + 1 < len(chunk.values) else None
+                source, offset = self.inputs[0], chunk.records[index].offset
+                if self._shared is None:
+                    source.position = chunk.next_offset
+                    self._set_watermark(max(self.watermark_ms, source.greatest_time(chunk)))
+                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
+                self.progress.hand_out(offset)
+                if chunk.error is not None:
+                    self.undecodable(source, chunk, index)
+                    skip = True
+                else:
+                    skip = bool(self.failures) and await self.face((source.tp, offset), source, chunk, index)
+                if not skip:
+                    self.events_total += 1
+                    return chunk, index
+                self.progress.done(offset)
+            return None
+
+    def on_event_done(self) -> None:
+        """One of several events in flight is done."""
+        self.last_progress_ms = self.services.clock.now_ms()
+        self.group.progressed()
+        self.group.on_parked()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def _emit(self, cursor: Cursor, topic: Topic, output: Any) -> None:
+        """Send a yielded value to a sink: under the topic's key, or under the current event's."""
+        key: bytes | None
+        if topic.key_of is not None and output is not None:
+            key = topic.encode_key(topic.key_of(output))
+        else:
+            event = cursor.row
+            if event is not None:
+                key = event.message.key
+            else:
+                key = cursor.chunk.records[cursor.index].key if cursor.chunk is not None else None
+        value = None if output is None else topic.encode_value(output)
+        self.send(topic, None, key, value, cursor.time_ms(), ())
+
+    def send(
+        self,
+        topic: Topic,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        time_ms: int,
+        headers: Headers,
+    ) -> Awaitable[Any]:
+        """Put a record into the outbox.
+
+        Raises:
+            RecordTooLargeError, UsageError
+        """
+        services = self.services
+        services.check_size(topic, key, value, headers)
+        count = services.partitions(topic.name)
+        if partition is None:
+            # A record without a key stays with its slice: the same place at every replay.
+            partition = services.partition_for(topic.name, key) if key is not None else self.task.partition % count
+        elif not 0 <= partition < count:
+            raise UsageError(f"topic {topic.name} has partitions 0 to {count - 1}, not {partition}")
+        if time_ms <= NO_TIME:
+            time_ms = services.clock.now_ms()
+        return self.group.send(TP(topic.name, partition), (key, value, time_ms, headers))
+
+    def forward(self, topic: Topic, event: Event) -> Sent:
+        """Send an event's record on as it was."""
+        message = event.message
+        count = self.services.partitions(topic.name)
+        partition = (
+            self.services.partition_for(topic.name, message.key)
+            if message.key is not None
+            else self.task.partition % count
+        )
+        origin = [("streamcore.topic", message.topic.encode()), ("streamcore.offset", str(message.offset).encode())]
+        return self.group.send(
+            TP(topic.name, partition), (message.key, message.value, message.timestamp, [*message.headers, *origin])
+        )
+
+    def count_late(self) -> None:
+        self.late_total += 1
+        self.services.metrics.late[(self.agent.name,)] += 1
+
+    # -- tables --------------------------------------------------------------------------------------------------------
+
+    def _attach(self, table: Table) -> TablePartition | WindowPartition:
+        partition = self.task.attach(self, table, self.committed_out_watermark_ms)
+        self.tables[table.name] = partition
+        if isinstance(partition, WindowPartition) and self.on_deadline not in partition.listeners:
+            partition.listeners.append(self.on_deadline)
+        return partition
+
+    def attach(self, table: Table) -> TablePartition | WindowPartition:
+        """The table's partition, on its first use by this run."""
+        return self._attach(table)
+
+    def attach_state(self, name: str, value_type: Any) -> TablePartition:
+        full_name = f"{self.agent.name}-{name}"
+        partition = self.tables.get(full_name)
+        if partition is None:
+            partition = self.tables[full_name] = self.task.attach_state(self, full_name, codec_for(value_type))
+        assert isinstance(partition, TablePartition), "a state is a plain table"
+        return partition
+
+    # -- commit --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, for the store and for the metadata of the group's offsets."""
+        main = self.inputs[0]
+        position = self.progress.position if self.agent.concurrency > 1 else self.cursors[0].position
+        offsets = {source.tp.topic: source.position for source in self.inputs}
+        offsets[main.tp.topic] = position
+        state: dict[str, Any] = {"offsets": offsets}
+        if self.watermark_ms > NO_TIME:
+            state["watermark"] = self.watermark_ms
+        if self.out_watermark_ms > NO_TIME:
+            state["out_watermark"] = self.out_watermark_ms
+        times = {s.tp.topic: s.max_timestamp_ms for s in self.inputs if s.max_timestamp_ms > NO_TIME}
+        if times:
+            state["times"] = times
+        if idle := [source.tp.topic for source in self.inputs if source.idle]:
+            state["idle"] = idle
+        if self.tables:
+            state["tables"] = sorted(self.tables)
+        if self.join is not None:
+            state["join"] = {
+                "low": [self.join.low_offset(side) for side in range(len(self.inputs))],
+                "closed_to": self.join_closed_to,
+                "late": [self.join.late_offsets(side) for side in range(len(self.inputs))],
+            }
+        return state
+
+    def offsets(self, state: dict[str, Any]) -> dict[TP, int]:
+        return {TP(topic, self.task.partition): offset for topic, offset in state["offsets"].items()}
+
+    def on_committed(self, state: dict[str, Any]) -> None:
+        self.committed_out_watermark_ms = state.get("out_watermark", NO_TIME)
+
+    # -- errors --------------------------------------------------------------------------------------------------------
+
+    def _identities(self, error: BaseException) -> list[Identity]:
+        if isinstance(error, WindowCloseError):
+            return [error.identity]
+        for cursor in self.cursors:
+            if cursor.held:
+                return [(cursor.input.tp, chunk.records[index].offset) for chunk, index in cursor.held]
+        # With several instances the one that raised is the one whose body has ended in an exception.
+        bodies: list[asyncio.Task[None] | None] = [*self._bodies] if len(self.cursors) > 1 else [None]
+        for cursor, body in zip(self.cursors, bodies, strict=False):
+            raised = body is None or (body.done() and not body.cancelled() and body.exception() is error)
+            if raised and (subject := cursor.subject()) is not None:
+                return [subject]
+        return []
+
+    def _on_error(self, error: BaseException, identities: list[Identity]) -> None:
+        self.errors_total += 1
+        self.services.metrics.errors[(self.agent.name,)] += 1
+        cause = error.cause if isinstance(error, WindowCloseError) else error
+        attempts = 1
+        if identities:
+            failure = Failure(cause)
+            for identity in identities:
+                failure.attempts = max(failure.attempts, self.failures.get(identity, failure).attempts)
+            failure.attempts += 1
+            attempts = failure.attempts
+            for identity in identities:
+                self.failures[identity] = failure
+        where = ", ".join(f"{i[0]}@{i[1]}" if len(i) == 2 else f"{i[0]} {i[1]}@{i[2]}" for i in identities[:3])
+        logger.warning(
+            "agent %s failed at %s, attempt %d: %s: %s",
+            self.name, where or "no event", attempts, type(cause).__name__, cause,
+            exc_info=cause if attempts == 1 else None,
+        )  # fmt: skip
+
+    async def face(self, identity: Identity, source: Input, chunk: Chunk, index: int) -> bool:
+        """Before an event that failed: what is done before it is committed, then it has its next try, alone.
+
+        Returns:
+            True when it has had its last: it is buried by the agent's policy, and passed over.
+        """
+        failure = self.failures.get(identity)
+        if failure is None:
+            return False
+        policy = self.agent.policy
+        if failure.attempts > policy.retries:
+            del self.failures[identity]
+            self.bury(source.tp, chunk, index, failure.error, failure.attempts)
+            return True
+        if failure.is_fresh:
+            failure.is_fresh = False
+            self.phase = "retrying"
+            await self.commit_now()
+            await asyncio.sleep(policy.backoff(failure.attempts))
+            self.phase = "running"
+        return False
+
+    async def face_row(self, event: Event) -> bool:
+        """As `face`, for a joined row, whose record was read earlier."""
+        identity = (event.tp, event.offset)
+        failure = self.failures.get(identity)
+        if failure is None:
+            return False
+        if failure.attempts > self.agent.policy.retries:
+            del self.failures[identity]
+            message = event.message
+            self._bury_record(
+                event.tp, message.offset, message.key, message.value, message.timestamp, message.headers,
+                failure.error, failure.attempts,
+            )  # fmt: skip
+            return True
+        if failure.is_fresh:
+            failure.is_fresh = False
+            self.phase = "retrying"
+            await self.commit_now()
+            await asyncio.sleep(self.agent.policy.backoff(failure.attempts))
+            self.phase = "running"
+        return False
+
+    def _forget_failures(self, tp: TP, offset: int) -> None:
+        """What lies before a later event has succeeded."""
+        for identity in [i for i in self.failures if len(i) == 2 and i[0] == tp and i[1] < offset]:
+            del self.failures[identity]
+
+    def undecodable(self, source: Input, chunk: Chunk, index: int) -> None:
+        """A record that does not fit its topic's types: no retry would help."""
+        assert chunk.error is not None
+        self.services.metrics.undecodable[(self.agent.name, source.tp.topic)] += 1
+        self.bury(source.tp, chunk, index, chunk.error, 1)
+
+    def bury(self, tp: TP, chunk: Chunk, index: int, error: BaseException, attempts: int) -> None:
+        record = chunk.records[index]
+        self._bury_record(
+            tp, record.offset, record.key, record.value, record.timestamp, record.headers, error, attempts
+        )
+
+    def _bury_record(
+        self,
+        tp: TP,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int,
+        headers: Headers,
+        error: BaseException,
+        attempts: int,
+        detail: str = "",
+    ) -> None:
+        """Give a record up, as the agent's policy says."""
+        then = self.agent.policy.then
+        self.group.progressed()
+        if then == "stop":
+            self._give_up(error)
+            return
+        if then == "skip":
+            self.services.metrics.skipped[(self.agent.name,)] += 1
+            logger.error("agent %s skips %s@%d after %d attempts: %s", self.name, tp, offset, attempts, error)
+            return
+        self.dead_letters_total += 1
+        self.services.metrics.dead_letters[(self.agent.name, tp.topic)] += 1
+        logger.error("agent %s: %s@%d is dead after %d attempts: %s", self.name, tp, offset, attempts, error)
+        letter = dead_letter(
+            self.agent.name, tp, offset, key, value, timestamp_ms, headers, error, attempts, detail=detail
+        )
+        self.group.send(TP(self.services.dead_letter_topic, 0), letter)
+
+    def _bury_window(self, table: Table, identity: Identity, value: Any, failure: Failure) -> None:
+        _, name, start_ms, key = identity
+        codec = codec_for(None)
+        tp = TP(self.services.changelog_topic(name), self.task.partition)
+        assert table.window is not None
+        self._bury_record(
+            tp, -1, codec.dumps(key), table.codec.dumps(value), start_ms + table.window.size_ms - 1, (),
+            failure.error, failure.attempts, detail=f"on_window_close of {name}, window start {start_ms} ms",
+        )  # fmt: skip
+
+    def _give_up(self, error: BaseException) -> None:
+        """Stop the worker: this error needs a person."""
+        self.failing = f"{type(error).__name__}: {error}"
+        self.stopping = True
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_exception(
+                error
+                if isinstance(error, StreamcoreError)
+                else StreamcoreError(f"agent {self.name} stopped the worker: {type(error).__name__}: {error}")
+            )
+
+    @property
+    def is_offline(self) -> bool:
+        return self.failing is not None and LogOfflineError.__name__ in self.failing

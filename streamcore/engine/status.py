@@ -1,0 +1,266 @@
+"""What a worker says of itself: one JSON-able snapshot for pages and tools."""
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamcore.engine.inputs import FOREVER, NO_TIME
+from streamcore.engine.run import Run
+from streamcore.engine.watchdog import lag, run_positions
+from streamcore.state.partitions import WindowPartition
+from streamcore.transport.base import LATEST, PartitionInfo
+from streamcore.types import TP
+
+if TYPE_CHECKING:
+    from streamcore.engine.worker import Worker
+
+
+async def status(worker: "Worker") -> dict[str, Any]:
+    """Topics, groups, agents and tables as of now; times in Unix ms."""
+    services = worker.services
+    transport = services.transport
+    infos = await transport.topics()
+    partitions = {info.tp: info for info in await transport.describe_partitions()}
+    ends = {tp: info.log_end_offset for tp, info in partitions.items()}
+    healthy, reason = worker.healthy()
+    return {
+        "app": services.config.id,
+        "state": worker.phase,
+        "started_ms": worker.started_ms,
+        "now_ms": services.clock.now_ms(),
+        "broker": transport.url,
+        "healthy": healthy,
+        "unhealthy_reason": None if healthy else reason,
+        "recovery": worker.recovery_progress(),
+        "topics": [
+            {
+                "name": name,
+                "internal": info.internal,
+                "config": dict(info.config),
+                "partitions": [
+                    {
+                        "partition": number,
+                        "log_start_offset": place.log_start_offset,
+                        "log_end_offset": place.log_end_offset,
+                        "size_bytes": place.size_bytes,
+                        "offline": place.offline,
+                    }
+                    for number in range(info.partitions)
+                    if (place := partitions.get(TP(name, number))) is not None
+                ],
+            }
+            for name, info in sorted(infos.items())
+        ],
+        "groups": [await _group(worker, name, partitions) for name in sorted(await transport.groups())],
+        "agents": [_agent(worker, name, ends) for name in sorted(worker.agents)],
+        "tables": _tables(worker),
+    }
+
+
+async def _group(worker: "Worker", group: str, partitions: dict[TP, PartitionInfo]) -> dict[str, Any]:
+    transport = worker.services.transport
+    committed = await transport.committed(group)
+    now_ms = worker.services.clock.now_ms()
+    rows: list[dict[str, Any]] = []
+    for tp, place in sorted(committed.items()):
+        info = partitions.get(tp)
+        if info is None:
+            continue
+        behind = max(0, info.log_end_offset - place.offset)
+        lag_ms = 0
+        if behind:
+            # The age of the oldest record that waits: what an operator means by "how late are we".
+            fetched = await transport.fetch({tp: place.offset}, max_bytes=1, max_wait_ms=0)
+            if fetched and fetched[0].records:
+                lag_ms = max(0, now_ms - fetched[0].records[0].timestamp)
+        rows.append(
+            {
+                "topic": tp.topic,
+                "partition": tp.partition,
+                "committed_offset": place.offset,
+                "log_end_offset": info.log_end_offset,
+                "lag": behind,
+                "lag_ms": lag_ms,
+            }
+        )
+    return {
+        "group": group,
+        "lag": sum(row["lag"] for row in rows),
+        "lag_ms": max((row["lag_ms"] for row in rows), default=0),
+        "partitions": rows,
+    }
+
+
+def _agent(worker: "Worker", name: str, ends: dict[TP, int]) -> dict[str, Any]:
+    agent = worker.agents[name]
+    runs = [run for run in worker.runs if run.agent.name == name]
+    topics = sorted({source.tp.topic for run in runs for source in run.inputs} or {agent.topic.name})
+    return {
+        "name": name,
+        "help": agent.help,
+        "topics": topics,
+        "sinks": [getattr(sink, "name", getattr(sink, "__name__", repr(sink))) for sink in agent.sinks],
+        "events_total": sum(run.events_total for run in runs),
+        "errors_total": sum(run.errors_total for run in runs),
+        "dead_letters_total": sum(run.dead_letters_total for run in runs),
+        "late_total": sum(run.late_total for run in runs),
+        "partitions": [_run(worker, run, ends) for run in runs],
+    }
+
+
+def _run(worker: "Worker", run: Run, ends: dict[TP, int]) -> dict[str, Any]:
+    positions = run_positions(run)
+    is_busy = not run.parked and lag(run, ends) > 0
+    return {
+        "partition": run.task.partition,
+        "state": "stopped" if run.finished else run.phase,
+        "inputs": [
+            {
+                "topic": source.tp.topic,
+                "position": source.fetch_position,
+                "done_offset": positions[source.tp],
+                "log_end_offset": ends.get(source.tp, source.high_watermark),
+                "lag": max(0, ends.get(source.tp, 0) - positions[source.tp]),
+                "max_timestamp_ms": _time(source.max_timestamp_ms),
+                "idle": source.idle,
+            }
+            for source in run.inputs
+        ],
+        "watermark_ms": _time(run.out_watermark_ms),
+        "next_deadline_ms": run.next_deadline_ms if run.next_deadline_ms < FOREVER else None,
+        "waiting_rows": run.join.row_count if run.join is not None else 0,
+        "held_back_by": held_back_by(worker, run, ends),
+        "in_flight": run.progress.in_flight if run.agent.concurrency > 1 else int(is_busy),
+    }
+
+
+def held_back_by(worker: "Worker", run: Run, ends: dict[TP, int]) -> str:
+    """Why nothing comes out at the moment, in words."""
+    if run in worker.watchdog.stuck:
+        return worker.watchdog.stuck[run]
+    if worker.phase == "recovering":
+        return "its tables are being recovered"
+    if run.failing is not None:
+        return run.failing
+    if run.group.failing is not None:
+        return f"its commit does not go through: {run.group.failing}"
+    if run.failures:
+        failure = next(iter(run.failures.values()))
+        return f"an event fails ({type(failure.error).__name__}: {failure.error}) and is tried again"
+    behind = lag(run, ends)
+    if behind:
+        return f"it works on {behind} waiting records"
+    for source in run.inputs:
+        if ends.get(source.tp, 0) == 0:
+            return f"{source.tp} has never had a record"
+    waiting = [source for source in run.inputs if not source.idle and source.max_timestamp_ms == NO_TIME]
+    if waiting:
+        return f"{waiting[0].tp} has given no event time yet; it counts as idle soon"
+    if run.join is not None and run.join.deadline_ms() is not None:
+        slowest = min((s for s in run.inputs if not s.idle), key=lambda s: s.max_timestamp_ms, default=None)
+        who = f"held by {slowest.tp}" if slowest is not None else "all inputs are idle, the clock moves it on"
+        return f"joined rows wait for the watermark ({who})"
+    if run.next_deadline_ms < FOREVER:
+        return "open windows wait for the watermark"
+    return "nothing: it has done all there is"
+
+
+def _time(time_ms: int) -> int | None:
+    return time_ms if time_ms > NO_TIME else None
+
+
+def _tables(worker: "Worker") -> list[dict[str, Any]]:
+    names = sorted({name for task in worker.tasks for name in task.tables} | set(worker.tables))
+    tables = []
+    for name in names:
+        declared = worker.tables.get(name)
+        rows = []
+        for task in worker.tasks:
+            partition = task.tables.get(name)
+            if partition is None:
+                continue
+            row: dict[str, Any] = {
+                "partition": task.partition,
+                "keys": task.store.estimated_keys(name),
+                "dirty": partition.dirty_count,
+            }
+            if isinstance(partition, WindowPartition):
+                row |= {
+                    "open_windows": len(partition.open),
+                    "closed_windows_total": partition.closed_total,
+                    "late_total": partition.late_total,
+                }
+            rows.append(row)
+        tables.append(
+            {
+                "name": name,
+                "help": declared.help if declared is not None else "an agent's own state",
+                "window": str(declared.window) if declared is not None and declared.window is not None else None,
+                "changelog": worker.services.changelog_topic(name),
+                "keys": sum(row["keys"] for row in rows),
+                "dirty": sum(row["dirty"] for row in rows),
+                "partitions": rows,
+            }
+        )
+    return tables
+
+
+def readable(data: bytes | None) -> Any:
+    """A key or value for people: its JSON, its text, or its bytes as Python writes them."""
+    if data is None:
+        return None
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return repr(data)
+
+
+async def read_records(worker: "Worker", topic: str, partition: int, offset: int, count: int) -> list[dict[str, Any]]:
+    """Up to `count` records from `offset`, readable.
+
+    Raises:
+        UnknownTopicError, OffsetOutOfRangeError
+    """
+    tp = TP(topic, partition)
+    transport = worker.services.transport
+    records: list[dict[str, Any]] = []
+    while len(records) < count:
+        fetched = await transport.fetch({tp: offset}, max_bytes=256 << 10, max_wait_ms=0)
+        if not fetched:
+            break
+        if fetched[0].error is not None:
+            raise fetched[0].error
+        for record in fetched[0].records[: count - len(records)]:
+            records.append(
+                {
+                    "offset": record.offset,
+                    "timestamp": record.timestamp,
+                    "key": readable(record.key),
+                    "value": readable(record.value),
+                    "headers": [[name, value.decode(errors="replace")] for name, value in record.headers],
+                }
+            )
+        if fetched[0].next_offset <= offset:
+            break
+        offset = fetched[0].next_offset
+    return records
+
+
+async def refresh_metrics(worker: "Worker") -> None:
+    """Bring the gauges of lag and watermark up to date."""
+    metrics = worker.services.metrics
+    metrics.events.clear()
+    for run in worker.runs:
+        metrics.events[(run.agent.name,)] += run.events_total
+        if run.out_watermark_ms > NO_TIME:
+            metrics.watermark[(run.agent.name, str(run.task.partition))] = run.out_watermark_ms / 1000
+    tps = {source.tp for run in worker.runs for source in run.inputs}
+    ends = await worker.services.transport.list_offsets(tps, LATEST)
+    metrics.lag.clear()
+    for run in worker.runs:
+        for tp, position in run_positions(run).items():
+            key = (tp.topic, str(tp.partition))
+            metrics.lag[key] = max(metrics.lag.get(key, 0), ends.get(tp, position) - position)
