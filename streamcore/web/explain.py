@@ -123,7 +123,7 @@ def _waiting(lag: int, in_flight: int) -> str:
 
 
 def summarise(status: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The one line in the corner of every page: `{"level", "text", "lag", "lag_ms", "behind_ms", "partitions"}`.
+    """The one line in the corner of every page: `{"level", "text", "lag", "lag_ms", "lag_group", "behind_ms", …}`.
 
     `lag_ms` is the worst partition's of all groups; `behind_ms` is how far the slowest watermark of a partition that
     has input is behind the clock. Both are None where nothing is known.
@@ -139,6 +139,7 @@ def summarise(status: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) 
     behind_ms = max(0, now_ms - min(watermarks)) if watermarks else None
     groups = status["groups"]
     lag_ms = max((group["lag_ms"] for group in groups if group.get("lag_ms") is not None), default=None)
+    worst = max(groups, key=lambda group: (group.get("lag_ms") or 0, group["lag"] or 0), default=None)
     level: Level = next((level for level in LEVELS if any(each["level"] == level for each in findings)), "ok")
     if level == "empty":
         level = "ok"
@@ -162,6 +163,7 @@ def summarise(status: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) 
         "text": text,
         "lag": sum(group["lag"] or 0 for group in groups),
         "lag_ms": lag_ms,
+        "lag_group": worst["group"] if worst is not None and worst["lag"] else None,
         "behind_ms": behind_ms,
         "partitions": len(parts),
     }

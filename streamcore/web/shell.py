@@ -57,7 +57,7 @@ class Shell:
 </header>
 <div id="banner" class="banner" role="alert" hidden></div>
 <main id="main" tabindex="-1">
-<noscript><p class="empty">These pages are live and need JavaScript. As text: <a href="/api/status">/api/status</a>,
+<noscript><p class="blank">These pages are live and need JavaScript. As text: <a href="/api/status">/api/status</a>,
 <a href="/metrics">/metrics</a>, <a href="/healthz">/healthz</a>.</p></noscript>
 </main>
 </body>

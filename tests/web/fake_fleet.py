@@ -6,9 +6,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 NAMES = [
-    *(f"web-{n:02}" for n in range(1, 12)), "db-01", "db-02", "db-03", "cache-01", "cache-02", "mail-01",
-    "build-01", "build-02", "kafka-01", "kafka-02", "lb-01", "lb-02", "nas-01",
-]  # fmt: skip
+    *(f"web-{n:02}" for n in range(1, 12)),
+    "db-01",
+    "db-02",
+    "db-03",
+    "cache-01",
+    "cache-02",
+    "mail-01",
+    "build-01",
+    "build-02",
+    "kafka-01",
+    "kafka-02",
+    "lb-01",
+    "lb-02",
+    "nas-01",
+]
 QUIET = [
     ("info", "cron", "1022", "(root) CMD (logrotate /etc/logrotate.conf)"),
     ("info", "sshd", "2231", "Accepted publickey for deploy from 10.0.4.17 port 51812 ssh2"),
@@ -70,37 +82,75 @@ class Fleet:
             lines.append(self._line(host, at_ms, ("err", "<b>app</b>", "1", HOSTILE_LINE)))
         cpu = round(self._cpu[host], 2)
         reading = {
-            "host": host, "time": iso(at_ms), "cpu": cpu, "cores": 8, "load1": cpu / 11, "load5": cpu / 12, "load15": cpu / 14,
-            "memory_percent": memory + rand.uniform(-0.6, 0.6), "memory_used": int(memory * 335_544_320), "memory_total": 33_554_432_000,
-            "swap_percent": 3.1, "disk_read": 1.2e6, "disk_write": 4.1e6, "network_rx": 2.2e6 * cpu, "network_tx": 0.4e6 * cpu,
+            "host": host,
+            "time": iso(at_ms),
+            "cpu": cpu,
+            "cores": 8,
+            "load1": cpu / 11,
+            "load5": cpu / 12,
+            "load15": cpu / 14,
+            "memory_percent": memory + rand.uniform(-0.6, 0.6),
+            "memory_used": int(memory * 335_544_320),
+            "memory_total": 33_554_432_000,
+            "swap_percent": 3.1,
+            "disk_read": 1.2e6,
+            "disk_write": 4.1e6,
+            "network_rx": 2.2e6 * cpu,
+            "network_tx": 0.4e6 * cpu,
             "disks": {
                 "/": {"percent": disk if host != "web-07" else 41.0, "used": 21 * 10**9, "total": 52 * 10**9},
                 "/var": {"percent": disk if host == "web-07" else 33.0, "used": 96 * 10**9, "total": 100 * 10**9},
             },
             "top": self.top(host, cpu),
-        }  # fmt: skip
+        }
         summary = {"count": 42, "mean": cpu * 0.97, "min": cpu * 0.8, "max": min(100, cpu * 1.1), "last": cpu}
         return {
-            "host": host, "time": iso(at_ms), "metrics": reading,
-            "stats": {"count": 42, "cpu": summary, "disk": summary | {"mean": disk - 0.3, "min": disk - 1, "max": disk, "last": disk}},
-            "lines": lines, "cpu": cpu, "cpu_mean": cpu * 0.97, "load_per_core": cpu / 88, "memory_percent": reading["memory_percent"],
-            "memory_mean": memory, "swap_percent": 3.1, "worst_disk": "/var" if host == "web-07" else "/", "disk_percent": disk,
-            "network": 2.6e6 * cpu, "errors": sum(line["severity"] in ("err", "crit") for line in lines),
-        }  # fmt: skip
+            "host": host,
+            "time": iso(at_ms),
+            "metrics": reading,
+            "stats": {
+                "count": 42,
+                "cpu": summary,
+                "disk": summary | {"mean": disk - 0.3, "min": disk - 1, "max": disk, "last": disk},
+            },
+            "lines": lines,
+            "cpu": cpu,
+            "cpu_mean": cpu * 0.97,
+            "load_per_core": cpu / 88,
+            "memory_percent": reading["memory_percent"],
+            "memory_mean": memory,
+            "swap_percent": 3.1,
+            "worst_disk": "/var" if host == "web-07" else "/",
+            "disk_percent": disk,
+            "network": 2.6e6 * cpu,
+            "errors": sum(line["severity"] in ("err", "crit") for line in lines),
+        }
 
     def _line(self, host: str, at_ms: int, line: tuple[str, str, str | None, str]) -> dict[str, Any]:
         severity, app, pid, message = line
         return {
-            "host": host, "time": iso(at_ms - self._random.randrange(900)), "received": iso(at_ms), "severity": severity,
-            "facility": "daemon", "app": app, "pid": pid, "message": message,
-        }  # fmt: skip
+            "host": host,
+            "time": iso(at_ms - self._random.randrange(900)),
+            "received": iso(at_ms),
+            "severity": severity,
+            "facility": "daemon",
+            "app": app,
+            "pid": pid,
+            "message": message,
+        }
 
     def top(self, host: str, cpu: float) -> list[dict[str, Any]]:
         return [
-            {"name": "postgres" if host.startswith("db") else "nginx", "pid": 812, "cpu": cpu * 0.6, "memory": 2_400_000_000, "io": 41e6},
+            {
+                "name": "postgres" if host.startswith("db") else "nginx",
+                "pid": 812,
+                "cpu": cpu * 0.6,
+                "memory": 2_400_000_000,
+                "io": 41e6,
+            },
             {"name": "java", "pid": 4410, "cpu": cpu * 0.2, "memory": 1_900_000_000, "io": 9e6},
             {"name": "rsyslogd", "pid": 611, "cpu": cpu * 0.05, "memory": 12_000_000, "io": 0.3e6},
-        ]  # fmt: skip
+        ]
 
     def alarms(self) -> list[dict[str, Any]]:
         """The alarms as they stand at the start."""
@@ -110,46 +160,124 @@ class Fleet:
         def alarm(key: str, rule: str, state: str, host: str, **more: Any) -> dict[str, Any]:
             labels = {"host": host, **more.pop("labels", {})}
             return {
-                "id": key, "key": key, "rule": rule, "state": state, "previous": "pending", "sequence": 2, "at_ms": now - minute,
-                "notify": True, "labels": labels, "severity": labels.get("severity", ""), "records": [], "context": {}, **more,
-            }  # fmt: skip
+                "id": key,
+                "key": key,
+                "rule": rule,
+                "state": state,
+                "previous": "pending",
+                "sequence": 2,
+                "at_ms": now - minute,
+                "notify": True,
+                "labels": labels,
+                "severity": labels.get("severity", ""),
+                "records": [],
+                "context": {},
+                **more,
+            }
 
         disk_lines = [
-            self._line("web-07", now - 4 * minute + i * 31_000, DISK[i % len(DISK)] if i % 4 else QUIET[0]) for i in range(8)
+            self._line("web-07", now - 4 * minute + i * 31_000, DISK[i % len(DISK)] if i % 4 else QUIET[0])
+            for i in range(8)
         ]
         if self._hostile:
             disk_lines.append(self._line("web-07", now - 20_000, ("err", "<b>app</b>", "1", HOSTILE_LINE)))
         disk = {"count": 60, "mean": 95.9, "min": 94.8, "max": 96.6, "last": 96.4}
         return [
             alarm(
-                "a1", "DiskFull", "firing", "web-07", labels={"mount": "/var", "severity": "critical"},
-                metric="metrics.disks.{mount}.percent", comparison=">", threshold=95.0, clear=90.0, value=96.4, peak=96.6,
-                since_ms=now - 3 * minute, started_ms=now - 3 * minute, fired_ms=now - 2 * minute,
-                annotations={"summary": "/var of web-07 fills up: 3.6 GB are left.", "runbook": "https://wiki.example/disk-full"},
-                records=[["server-metrics", 3, 918_204], ["syslog", 3, 55_190], ["syslog", 3, 55_191], ["syslog", 3, 55_192]],
+                "a1",
+                "DiskFull",
+                "firing",
+                "web-07",
+                labels={"mount": "/var", "severity": "critical"},
+                metric="metrics.disks.{mount}.percent",
+                comparison=">",
+                threshold=95.0,
+                clear=90.0,
+                value=96.4,
+                peak=96.6,
+                since_ms=now - 3 * minute,
+                started_ms=now - 3 * minute,
+                fired_ms=now - 2 * minute,
+                annotations={
+                    "summary": "/var of web-07 fills up: 3.6 GB are left.",
+                    "runbook": "https://wiki.example/disk-full",
+                },
+                records=[
+                    ["server-metrics", 3, 918_204],
+                    ["syslog", 3, 55_190],
+                    ["syslog", 3, 55_191],
+                    ["syslog", 3, 55_192],
+                ],
                 context={"stats": {"disk": disk}, "lines": disk_lines, "top": self.top("web-07", 40)},
             ),
             alarm(
-                "a2", "HighCpu", "firing", "db-02", labels={"severity": "warning"}, metric="cpu_mean", comparison=">",
-                threshold=90.0, clear=80.0, value=94.2, peak=97.0, since_ms=now - 5 * minute, started_ms=now - 5 * minute,
-                fired_ms=now - 4 * minute, annotations={"summary": "CPU of db-02 at 94.2 % on average over a minute."},
+                "a2",
+                "HighCpu",
+                "firing",
+                "db-02",
+                labels={"severity": "warning"},
+                metric="cpu_mean",
+                comparison=">",
+                threshold=90.0,
+                clear=80.0,
+                value=94.2,
+                peak=97.0,
+                since_ms=now - 5 * minute,
+                started_ms=now - 5 * minute,
+                fired_ms=now - 4 * minute,
+                annotations={"summary": "CPU of db-02 at 94.2 % on average over a minute."},
                 records=[["server-metrics", 1, 918_010]],
                 context={
                     "stats": {"cpu": {"count": 60, "mean": 94.2, "min": 91.0, "max": 97.0, "last": 95.1}},
-                    "lines": [self._line("db-02", now - 3 * minute, QUIET[1])], "top": self.top("db-02", 94),
+                    "lines": [self._line("db-02", now - 3 * minute, QUIET[1])],
+                    "top": self.top("db-02", 94),
                 },
             ),
             alarm(
-                "a3", "HostSilent", "no_data", "cache-01", labels={"severity": "warning"}, comparison=">", threshold=30.0,
-                value=90.0, since_ms=now - 126_000, started_ms=now - 96_000, annotations={"summary": "cache-01 sends no readings."},
+                "a3",
+                "HostSilent",
+                "no_data",
+                "cache-01",
+                labels={"severity": "warning"},
+                comparison=">",
+                threshold=30.0,
+                value=90.0,
+                since_ms=now - 126_000,
+                started_ms=now - 96_000,
+                annotations={"summary": "cache-01 sends no readings."},
             ),
             alarm(
-                "a4", "HighLoad", "pending", "web-03", labels={"severity": "warning"}, metric="load_per_core", comparison=">",
-                threshold=2.0, clear=1.5, value=2.2, since_ms=now - 40_000, started_ms=now - 40_000, annotations={},
+                "a4",
+                "HighLoad",
+                "pending",
+                "web-03",
+                labels={"severity": "warning"},
+                metric="load_per_core",
+                comparison=">",
+                threshold=2.0,
+                clear=1.5,
+                value=2.2,
+                since_ms=now - 40_000,
+                started_ms=now - 40_000,
+                annotations={},
             ),
             alarm(
-                "a5", "HighLoad", "resolved", "web-11", labels={"severity": "warning"}, metric="load_per_core", comparison=">",
-                threshold=2.0, clear=1.5, value=0.8, peak=6.2, since_ms=now - 19 * minute, started_ms=now - 19 * minute,
-                fired_ms=now - 17 * minute, resolved_ms=now - 9 * minute, sequence=4, annotations={"summary": "Load of web-11."},
+                "a5",
+                "HighLoad",
+                "resolved",
+                "web-11",
+                labels={"severity": "warning"},
+                metric="load_per_core",
+                comparison=">",
+                threshold=2.0,
+                clear=1.5,
+                value=0.8,
+                peak=6.2,
+                since_ms=now - 19 * minute,
+                started_ms=now - 19 * minute,
+                fired_ms=now - 17 * minute,
+                resolved_ms=now - 9 * minute,
+                sequence=4,
+                annotations={"summary": "Load of web-11."},
             ),
-        ]  # fmt: skip
+        ]

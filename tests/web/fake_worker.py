@@ -85,21 +85,38 @@ class FakeWorker:
         now_ms = self.clock.now_ms()
         healthy, reason = self.health
         status: dict[str, Any] = {
-            "app": self.app_id, "state": "running", "started_ms": self.started_ms, "now_ms": now_ms,
-            "broker": "embedded:./streamcore-data", "healthy": healthy, "unhealthy_reason": reason or None,
-            "topics": [], "groups": [], "agents": [], "tables": [],
-        }  # fmt: skip
+            "app": self.app_id,
+            "state": "running",
+            "started_ms": self.started_ms,
+            "now_ms": now_ms,
+            "broker": "embedded:./streamcore-data",
+            "healthy": healthy,
+            "unhealthy_reason": reason or None,
+            "topics": [],
+            "groups": [],
+            "agents": [],
+            "tables": [],
+        }
         if self.empty:
             return status
         for name, partitions, rate, internal, config in TOPICS:
-            status["topics"].append({
-                "name": name, "internal": internal, "config": config,
-                "partitions": [
-                    {"partition": p, "log_start_offset": 412_000 if rate else 0, "log_end_offset": self._end(name, p),
-                     "size_bytes": self._end(name, p) * 143, "offline": None}
-                    for p in range(partitions)
-                ],
-            })  # fmt: skip
+            status["topics"].append(
+                {
+                    "name": name,
+                    "internal": internal,
+                    "config": config,
+                    "partitions": [
+                        {
+                            "partition": p,
+                            "log_start_offset": 412_000 if rate else 0,
+                            "log_end_offset": self._end(name, p),
+                            "size_bytes": self._end(name, p) * 143,
+                            "offline": None,
+                        }
+                        for p in range(partitions)
+                    ],
+                }
+            )
         status["agents"] = [
             self._agent("describe", ["server-metrics", "syslog"], ["health"], 2_140_000, now_ms),
             self._agent("judge", ["health"], ["alarms"], 1_830_000, now_ms),
@@ -118,7 +135,9 @@ class FakeWorker:
         ]
         return status
 
-    def _agent(self, name: str, topics: list[str], sinks: list[str], base: int, now_ms: int, *, stuck: bool = False) -> dict[str, Any]:
+    def _agent(
+        self, name: str, topics: list[str], sinks: list[str], base: int, now_ms: int, *, stuck: bool = False
+    ) -> dict[str, Any]:
         partitions = min(p for t, p, _, _, _ in TOPICS if t in topics)
         seconds = (now_ms - self.started_ms) / 1000
         rate = sum(r for t, _, r, _, _ in TOPICS if t in topics)
@@ -126,40 +145,74 @@ class FakeWorker:
         for p in range(partitions):
             ends = {t: self._end(t, p) for t in topics}
             bad = stuck and p == 5
-            parts.append({
-                "partition": p, "state": "retrying" if bad else "running" if rate else "idle",
-                "inputs": [
-                    {"topic": t, "position": end, "done_offset": end - (3 if bad else 0), "log_end_offset": end,
-                     "lag": 3 if bad else 0, "max_timestamp_ms": now_ms - 800 if end else None, "idle": not rate}
-                    for t, end in ends.items()
-                ],
-                "watermark_ms": now_ms - 1200 if rate else None, "in_flight": 1 if bad else 0,
-                "held_back_by": "the event at alarms-5 @ 900114 fails with ConnectionRefusedError and is tried again in 4 s"
-                if bad else None,
-            })  # fmt: skip
+            parts.append(
+                {
+                    "partition": p,
+                    "state": "retrying" if bad else "running" if rate else "idle",
+                    "inputs": [
+                        {
+                            "topic": t,
+                            "position": end,
+                            "done_offset": end - (3 if bad else 0),
+                            "log_end_offset": end,
+                            "lag": 3 if bad else 0,
+                            "max_timestamp_ms": now_ms - 800 if end else None,
+                            "idle": not rate,
+                        }
+                        for t, end in ends.items()
+                    ],
+                    "watermark_ms": now_ms - 1200 if rate else None,
+                    "in_flight": 1 if bad else 0,
+                    "held_back_by": "the event at alarms-5 @ 900114 fails with ConnectionRefusedError and is tried again in 4 s"
+                    if bad
+                    else None,
+                }
+            )
         return {
-            "name": name, "topics": topics, "sinks": sinks, "events_total": int(base + rate * seconds), "errors_total": 14 if stuck else 0,
-            "dead_letters_total": 0, "late_total": 31 if name == "describe" else 0, "partitions": parts,
-        }  # fmt: skip
+            "name": name,
+            "topics": topics,
+            "sinks": sinks,
+            "events_total": int(base + rate * seconds),
+            "errors_total": 14 if stuck else 0,
+            "dead_letters_total": 0,
+            "late_total": 31 if name == "describe" else 0,
+            "partitions": parts,
+        }
 
     def _group(self, group: str, topic: str, lags: list[int], now_ms: int) -> dict[str, Any]:
         parts = []
         for p, lag in enumerate(lags):
             end = self._end(topic, p)
-            parts.append({
-                "topic": topic, "partition": p, "committed_offset": end - lag, "log_end_offset": end, "lag": lag,
-                "lag_ms": lag * 8 if lag else 0,
-            })  # fmt: skip
+            parts.append(
+                {
+                    "topic": topic,
+                    "partition": p,
+                    "committed_offset": end - lag,
+                    "log_end_offset": end,
+                    "lag": lag,
+                    "lag_ms": lag * 8 if lag else 0,
+                }
+            )
         return {"group": group, "lag": sum(lags), "lag_ms": max(p["lag_ms"] for p in parts), "partitions": parts}
 
     def _table(self, name: str, window: str | None, keys: int, changelog: str) -> dict[str, Any]:
         return {
-            "name": name, "window": window, "keys": keys, "dirty": 3, "changelog": changelog,
+            "name": name,
+            "window": window,
+            "keys": keys,
+            "dirty": 3,
+            "changelog": changelog,
             "partitions": [
-                {"partition": p, "keys": keys // 8, "open_windows": 3 if window else 0, "closed_windows_total": 900 if window else 0,
-                 "late_total": 2 if window else 0} for p in range(8)
+                {
+                    "partition": p,
+                    "keys": keys // 8,
+                    "open_windows": 3 if window else 0,
+                    "closed_windows_total": 900 if window else 0,
+                    "late_total": 2 if window else 0,
+                }
+                for p in range(8)
             ],
-        }  # fmt: skip
+        }
 
     async def read_records(self, topic: str, partition: int, offset: int, count: int) -> list[dict[str, Any]]:
         end = self._end(topic, partition)
@@ -167,16 +220,26 @@ class FakeWorker:
         for each in range(offset, min(end, offset + count)):
             rand = random.Random(each)
             value: Any = {
-                "host": f"web-{each % 12:02}", "time": "2026-11-25T10:01:13.250Z", "cpu": round(rand.uniform(2, 99), 2),
-                "memory_percent": round(rand.uniform(20, 80), 1), "cores": 8, "note": '<img src=x onerror="window.hit=1">',
-                "disks": {"/": {"percent": 41.5, "total": 9_007_199_254_740_993}}, "top": [{"name": "nginx", "pid": 812}],
-            }  # fmt: skip
+                "host": f"web-{each % 12:02}",
+                "time": "2026-11-25T10:01:13.250Z",
+                "cpu": round(rand.uniform(2, 99), 2),
+                "memory_percent": round(rand.uniform(20, 80), 1),
+                "cores": 8,
+                "note": '<img src=x onerror="window.hit=1">',
+                "disks": {"/": {"percent": 41.5, "total": 9_007_199_254_740_993}},
+                "top": [{"name": "nginx", "pid": 812}],
+            }
             if each % 7 == 0:
                 value = "b'\\xff\\x00 not JSON'"
-            records.append({
-                "offset": each, "timestamp": self.clock.now_ms() - (end - each) * 300, "key": f"web-{each % 12:02}", "value": value,
-                "headers": [("trace-id", "4bf92f3577b34da6")] if each % 3 == 0 else [],
-            })  # fmt: skip
+            records.append(
+                {
+                    "offset": each,
+                    "timestamp": self.clock.now_ms() - (end - each) * 300,
+                    "key": f"web-{each % 12:02}",
+                    "value": value,
+                    "headers": [("trace-id", "4bf92f3577b34da6")] if each % 3 == 0 else [],
+                }
+            )
         return records
 
     async def table_rows(self, table: str, prefix: str, limit: int) -> list[dict[str, Any]]:
@@ -184,7 +247,11 @@ class FakeWorker:
         rows = []
         for n in range(1, 25):
             key = f"web-{n:02}"
-            row: dict[str, Any] = {"key": key, "value": {"count": 6 * n, "cpu": {"mean": 41.25, "min": 3.0, "max": 97.5}}, "partition": n % 8}
+            row: dict[str, Any] = {
+                "key": key,
+                "value": {"count": 6 * n, "cpu": {"mean": 41.25, "min": 3.0, "max": 97.5}},
+                "partition": n % 8,
+            }
             if table == "minutes":
                 row |= {"window_start_ms": start, "window_end_ms": start + 60_000}
             if key.startswith(prefix):

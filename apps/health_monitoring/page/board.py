@@ -300,7 +300,7 @@ class Board:
         worst = alarms[0] if alarms else None
         near = next((level for level in self._levels.values() if level.is_near(newest.get(level.metric))), None)
         tone: Tone = "ok"
-        label, rank = "ok", 6
+        label, note, rank = "ok", "", 6
         metric = worst["metric"] if worst and worst["metric"] else "cpu"
         if worst is not None and worst["state"] in ("firing", "recovering"):
             tone, label = "bad", worst["rule"]
@@ -308,9 +308,9 @@ class Board:
         elif is_silent or (worst is not None and worst["state"] == "no_data"):
             tone, label, rank = "gone", worst["rule"] if worst and worst["state"] == "no_data" else "silent", 2
         elif worst is not None:
-            tone, label, rank = "warn", f"{worst['rule']} pending", 3
+            tone, label, note, rank = "warn", worst["rule"], "pending", 3
         elif near is not None:
-            tone, label, rank, metric = "warn", "near its threshold", 4, near.metric
+            tone, label, note, rank, metric = "warn", "near", f"{near.rule} at {near.threshold:g}", 4, near.metric
         if metric != host.shown:
             host.shown, host.shown_version = metric, self.version
         level = next((each for each in self._levels.values() if each.metric == metric), None)
@@ -320,6 +320,7 @@ class Board:
             "host": host.name,
             "tone": tone,
             "label": label,
+            "note": note,
             "more": max(0, len(alarms) - 1),
             "silent_ms": silent_ms if is_silent else None,
             "seen_ms": host.seen_ms,

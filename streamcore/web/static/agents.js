@@ -53,37 +53,62 @@ function topology() {
       if (to.layer < from.layer + 1 && from.layer + 1 < nodes.size) (to.layer = from.layer + 1), (moved = true);
     if (!moved) break;
   }
+  // An edge over several layers gets a place in each, so that it passes between the nodes and not behind them.
   const layers = [];
   for (const n of nodes.values()) (layers[n.layer] ??= []).push(n);
-  const rows = layers.filter(Boolean);
+  const routes = edges.map(([from, to]) => {
+    const route = [from];
+    for (let layer = from.layer + 1; layer < to.layer; layer++) {
+      const place = { id: `${from.id}>${to.id}${layer}`, kind: "passage", layer, before: route.at(-1) };
+      layers[layer].push(place);
+      route.push(place);
+    }
+    return { from, to, route: [...route, to] };
+  });
+  // Each node stands near those it comes from.
+  for (const row of layers.slice(1)) {
+    for (const n of row) {
+      const sources = n.before ? [n.before] : edges.filter(([, to]) => to === n).map(([from]) => from);
+      n.wish = sources.reduce((sum, each) => sum + (each.index ?? 0), 0) / (sources.length || 1);
+    }
+    row.sort((a, b) => a.wish - b.wish);
+    row.forEach((n, i) => (n.index = i));
+  }
   const narrow = innerWidth < 720;
-  const W = narrow ? 150 : 186, H = 46;
-  const gapAlong = narrow ? 40 : 74, gapAcross = 16;
-  const most = Math.max(...rows.map((r) => r.length));
-  const size = most * ((narrow ? W : H) + gapAcross) - gapAcross;
-  rows.forEach((row, layer) => {
-    const span = row.length * ((narrow ? W : H) + gapAcross) - gapAcross;
+  const room = main.clientWidth - (narrow ? 48 : 78);
+  const most = Math.max(...layers.map((row) => row.length));
+  const H = 46;
+  const across = narrow ? Math.max(104, Math.min(160, (room + 10) / most - 10)) : H;
+  const gapAcross = narrow ? 10 : 16;
+  const gapAlong = narrow ? 38 : Math.max(34, Math.min(80, (room - layers.length * 150) / Math.max(1, layers.length - 1)));
+  const W = narrow ? across : Math.max(130, Math.min(200, (room + gapAlong) / layers.length - gapAlong));
+  const size = most * (across + gapAcross) - gapAcross;
+  layers.forEach((row, layer) => {
+    const span = row.length * (across + gapAcross) - gapAcross;
     row.forEach((n, i) => {
-      const across = (size - span) / 2 + i * ((narrow ? W : H) + gapAcross);
+      const side = (size - span) / 2 + i * (across + gapAcross);
       const along = layer * ((narrow ? H : W) + gapAlong);
-      [n.x, n.y] = narrow ? [across, along] : [along, across];
+      [n.x, n.y] = narrow ? [side, along] : [along, side];
     });
   });
-  const width = narrow ? size : rows.length * (W + gapAlong) - gapAlong;
-  const height = narrow ? rows.length * (H + gapAlong) - gapAlong : size;
+  const width = narrow ? size : layers.length * (W + gapAlong) - gapAlong;
+  const height = narrow ? layers.length * (H + gapAlong) - gapAlong : size;
   const findings = new Map(status.why.map((f) => [f.agent, f.level]));
   const rate = (n) => (n.kind === "agent" ? status.rates.agents[n.name] : status.rates.topics[n.name]);
   const curve = (a, b) => {
     const [x1, y1, x2, y2] = narrow ? [a.x + W / 2, a.y + H, b.x + W / 2, b.y] : [a.x + W, a.y + H / 2, b.x, b.y + H / 2];
-    return narrow ? `M${x1} ${y1}C${x1} ${(y1 + y2) / 2} ${x2} ${(y1 + y2) / 2} ${x2} ${y2}` : `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
+    const bend = narrow ? `C${x1} ${(y1 + y2) / 2} ${x2} ${(y1 + y2) / 2} ${x2} ${y2}` : `C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
+    const through = b.kind === "passage" ? (narrow ? `V${b.y + H}` : `H${b.x + W}`) : "";
+    return `M${x1} ${y1}${bend}${through}`;
   };
-  const cut = (text) => (text.length > (narrow ? 19 : 24) ? text.slice(0, narrow ? 18 : 23) + "…" : text);
+  const letters = Math.floor(W / 7.4);
+  const cut = (text) => (text.length > letters ? text.slice(0, letters - 1) + "…" : text);
   return h("svg", { width: width + 8, height: height + 8, viewBox: `-4 -4 ${width + 8} ${height + 8}`, role: "group", "aria-label": "How topics and agents are connected" },
-    edges.map(([a, b]) => h("path", { class: `edge ${rate(a.kind === "agent" ? a : b) > 0 ? "busy" : ""}`, d: curve(a, b), "aria-hidden": "true" })),
+    routes.map(({ from, to, route }) => h("path", { class: `edge ${rate(from.kind === "agent" ? from : to) > 0 ? "busy" : ""}`, d: route.slice(1).map((b, i) => curve(route[i], b)).join(""), "aria-hidden": "true" })),
     [...nodes.values()].map((n) =>
-      h("a", { key: n.id, href: n.kind === "agent" ? `#agent-${encodeURIComponent(n.name)}` : topicPath(n.name), class: `node ${n.kind} ${findings.get(n.kind === "agent" ? n.name : "") === "bad" ? "bad" : ""}`, "aria-label": `${n.kind} ${n.name}` },
+      h("a", { key: n.id, href: n.kind === "agent" ? `#agent-${encodeURIComponent(n.name)}` : topicPath(n.name), class: `node ${n.kind} ${n.kind === "agent" && findings.get(n.name) === "bad" ? "bad" : ""}`, "aria-label": `${n.kind} ${n.name}` },
         h("title", null, n.name),
         h("rect", { x: n.x, y: n.y, width: W, height: H, rx: n.kind === "agent" ? 23 : 7 }),
         h("text", { x: n.x + W / 2, y: n.y + 20, "text-anchor": "middle" }, cut(n.name)),
-        h("text", { class: "small", x: n.x + W / 2, y: n.y + 35, "text-anchor": "middle" }, `${n.kind} · ${perSecond(rate(n))}`))));
+        h("text", { class: "small", x: n.x + W / 2, y: n.y + 35, "text-anchor": "middle" }, W > 120 ? `${n.kind} · ${perSecond(rate(n))}` : perSecond(rate(n))))));
 }

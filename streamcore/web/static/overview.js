@@ -18,19 +18,20 @@ function page(status) {
   const dead = status.agents.reduce((sum, a) => sum + (a.dead_letters_total ?? 0), 0);
   const topics = status.topics.filter((t) => !t.internal);
   const behind = status.summary.behind_ms;
+  const span = Math.min(300_000, Math.max(60_000, status.now_ms - (history.ticks[0]?.at_ms ?? status.now_ms)));
   const findings = new Map(status.why.map((f) => [f.agent, f]));
   return [
     head("Overview", h("span", { class: "dim" }, `${status.state} for ${calmDuration(status.now_ms - status.started_ms)} · ${status.broker}`)),
     !status.healthy && h("div", { class: "card finding bad", role: "alert" }, h("b", null, "Not healthy"), h("p", null, status.unhealthy_reason ?? "")),
     h("section", { class: "kpis", "aria-label": "Summary" },
       kpi("events", events, `${unit}/s`, `${short(total)} since the start`),
-      kpi("lag", status.summary.lag_ms === null ? count(status.summary.lag) : duration(status.summary.lag_ms), "", `${count(status.summary.lag)} records, worst partition`),
+      kpi("lag", status.summary.lag_ms === null ? count(status.summary.lag) : duration(status.summary.lag_ms), "", status.summary.lag_group ? `${count(status.summary.lag)} records, most in ${status.summary.lag_group}` : "nothing waits"),
       kpi("watermark", behind === null ? "–" : duration(behind), "", behind === null ? "no input yet" : "behind the clock"),
       kpi("errors", count(errors), "", `${count(dead)} dead letters`, errors ? "warn-ink" : ""),
       kpi("tables", count(status.tables.reduce((sum, t) => sum + (t.keys ?? 0), 0)), "keys", `in ${count(status.tables.length)} tables`)),
     h("section", { class: "card", "aria-label": "Events per second" },
-      h("h2", null, h("span", null, "Events per second"), h("span", null, "last 5 minutes")),
-      spark(history.events(), { label: `Events per second, now ${short(status.rates.events)}`, height: 90, min: 0, from: status.now_ms - 300_000, to: status.now_ms })),
+      h("h2", null, h("span", null, "Events per second"), h("span", null, `last ${span >= 120_000 ? `${Math.round(span / 60_000)} minutes` : "minute"}`)),
+      spark(history.events(), { label: `Events per second, now ${short(status.rates.events)}`, height: 90, min: 0, from: status.now_ms - span, to: status.now_ms })),
     h("div", { class: "columns" },
       h("section", { class: "card flush" }, h("h2", null, h("span", null, "Agents"), h("a", { href: "/why" }, "why nothing?")),
         status.agents.length

@@ -7,7 +7,7 @@ export const kpi = (label, value, unit, note, tone = "") =>
 
 export const dot = (level, word = null) => h("i", { class: `dot ${level}`, role: word ? "img" : null, "aria-label": word });
 
-export const empty = (title, ...more) => h("div", { class: "empty" }, h("b", null, title), ...more);
+export const empty = (title, ...more) => h("div", { class: "blank" }, h("b", null, title), ...more);
 
 export const topicLink = (topic) => h("a", { href: topicPath(topic) }, topic);
 

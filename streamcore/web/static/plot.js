@@ -17,8 +17,16 @@ function load() {
     sheet.onload = () => {
       const script = document.createElement("script");
       script.src = path;
-      script.onload = () => resolve(globalThis.Plotly);
-      script.onerror = () => resolve(null);
+      // The map library in its bundle brings an inline sheet of its own, which the policy would refuse with an error on
+      // the console. We draw no maps: while the script starts, what it takes for a sheet is an element without effect.
+      const create = document.createElement;
+      document.createElement = (name, options) => create.call(document, name === "style" ? "template" : name, options);
+      const done = (library) => {
+        document.createElement = create;
+        resolve(library);
+      };
+      script.onload = () => done(globalThis.Plotly);
+      script.onerror = () => done(null);
       document.head.append(script);
     };
     sheet.onerror = () => resolve(null);
@@ -36,18 +44,18 @@ function layout(o) {
   });
   const shapes = [];
   const notes = [];
-  const note = (value, text, color) => notes.push({
-    xref: "paper", x: 1, xanchor: "right", yref: "y", y: value, yanchor: "bottom", text, showarrow: false, font: { size: 11, color },
+  const note = (value, text, color, yanchor) => notes.push({
+    xref: "paper", x: 0, xanchor: "left", yref: "y", y: value, yanchor, text, showarrow: false, font: { size: 11, color }, borderpad: 1,
   });
-  if (isNumber(o.threshold)) (shapes.push(line(o.threshold, css("--bad"), "dash")), note(o.threshold, "threshold", css("--bad")));
-  if (isNumber(o.clear)) (shapes.push(line(o.clear, css("--ok"), "dot")), note(o.clear, "clears", css("--ok")));
+  if (isNumber(o.threshold)) (shapes.push(line(o.threshold, css("--bad"), "dash")), note(o.threshold, "threshold", css("--bad"), "bottom"));
+  if (isNumber(o.clear) && o.clear !== o.threshold) (shapes.push(line(o.clear, css("--ok"), "dot")), note(o.clear, "clears", css("--ok"), "top"));
   for (const shade of o.shades ?? [])
     shapes.push({ type: "rect", xref: "x", x0: shade[0], x1: shade[1], yref: "paper", y0: 0, y1: 1, fillcolor: css("--bad"), opacity: 0.09, line: { width: 0 }, layer: "below" });
   return {
     uirevision: "keep", // a zoom survives new points
     paper_bgcolor: "transparent", plot_bgcolor: "transparent",
     font: { family: "system-ui, sans-serif", size: 12, color: css("--dim") },
-    margin: { l: 8, r: 8, t: 8, b: 8 },
+    margin: { l: 8, r: 10, t: 12, b: 8 },
     xaxis: { ...axis, type: "date", range: o.range },
     yaxis: { ...axis, rangemode: "tozero", range: o.yrange, ticksuffix: o.unit ?? "", fixedrange: false },
     hovermode: "x unified",
@@ -63,6 +71,9 @@ const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const COLORS = ["--series1", "--series2", "--series3", "--series4", "--series5", "--series6"];
 
 async function draw(element, o) {
+  if (o.version !== undefined && element.$chart?.version === o.version && element.dataset.drawn) return;
+  // plotly.js keeps a zoom only while the page asks for the same range as when it began.
+  if (element.$zoomed) o = { ...o, range: element.$chart.range };
   element.$chart = o;
   const Plotly = await load();
   if (!element.isConnected) return;
@@ -81,17 +92,23 @@ async function draw(element, o) {
     });
   }
   await Plotly.react(element, data, layout(now), { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset" });
-  element.dataset.drawn = "plotly";
+  if (!element.dataset.drawn) {
+    element.dataset.drawn = "plotly";
+    element.on("plotly_relayout", (change) => {
+      if ("xaxis.range[0]" in change) element.$zoomed = true;
+    });
+    element.on("plotly_doubleclick", () => (element.$zoomed = false));
+  }
 }
 
 const drawn = new Set();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const element of drawn) if (element.isConnected) draw(element, element.$chart);
+  for (const element of drawn) if (element.isConnected) draw(element, { ...element.$chart, version: undefined });
 });
 
 /**
  * A chart as a node. Series names must be our own words, never text from outside: plotly.js reads a few tags in them.
- * @param o {series: [{name, points: [[ms, value|null]]}], label, height, unit, threshold, clear, shades, marks, range}
+ * @param o {series: [{name, points: [[ms, value|null]]}], label, height, unit, threshold, clear, shades, marks, range, version}
  */
 export function chart(o) {
   if (!document.documentElement.dataset.plotly) {

@@ -37,7 +37,7 @@ function page(status) {
     h("div", { class: "columns" },
       h("section", { class: "card flush" }, h("h2", null, "Partitions"),
         table([
-          { title: "partition", cell: (p) => h("a", { href: partitionPath(name, p.partition), "aria-label": `Records of partition ${p.partition}` }, `${p.partition} – records`) },
+          { title: "partition", cell: (p) => h("a", { href: partitionPath(name, p.partition), "aria-label": `Records of partition ${p.partition}` }, `${name}-${p.partition}`) },
           { title: "from", cls: "n wide", cell: (p) => count(p.log_start_offset) },
           { title: "to", cls: "n", cell: (p) => count(p.log_end_offset) },
           { title: "rate", cls: "n", cell: (p) => perSecond(rates.get(p.partition)) },
@@ -50,6 +50,6 @@ function page(status) {
             : h("p", { class: "dim" }, "No group has committed an offset here.")),
         h("section", { class: "card" }, h("h2", null, "Configuration"),
           config.length ? h("p", { class: "chips" }, config.sort().map(([k, v]) => h("code", { key: k }, `${k}=${v}`)))
-            : h("p", { class: "dim" }, "All defaults. Change one: ", h("code", null, `streamcore topics create … --config retention.ms=…`))))),
+            : h("p", { class: "dim" }, "All defaults.")))),
   ];
 }

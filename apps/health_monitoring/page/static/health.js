@@ -40,7 +40,7 @@ function numbers(k, status) {
     kpi("alarms", count(k.firing), "firing", k.pending ? `${count(k.pending)} pending` : "none pending", firing ? "bad-ink" : ""),
     kpi("events", events, `${unit}/s`, `${short(status.events_total)} since the start`),
     kpi("reading to page", k.delay_p50_ms === null ? "–" : duration(k.delay_p50_ms), "", k.delay_p99_ms === null ? "no live readings" : `p50 · ${duration(k.delay_p99_ms)} p99`),
-    kpi("lag", lag === null ? count(status.summary.lag) : duration(lag), "", lag === null ? "records" : "worst partition"));
+    kpi("lag", lag === null ? count(status.summary.lag) : duration(lag), "", status.summary.lag_group ? `worst: ${status.summary.lag_group}` : "nothing waits"));
 }
 
 function card(host) {
@@ -53,7 +53,7 @@ function card(host) {
     const scale = isPercent(host.metric) ? { min: 0, max: 100 } : { min: 0 };
     return h("a", { class: `card host ${host.tone}`, key: host.host, href: hostPath(host.host), "aria-label": `${clean(host.host)}, ${label}, CPU ${percent(host.cpu)}, memory ${percent(host.memory_percent)}, disk ${percent(host.disk_percent)}` },
       h("div", { class: "top" }, h("h3", { title: clean(host.host) }, clean(host.host)), h("span", { class: "label", title: label }, label, host.more > 0 && ` +${host.more}`)),
-      h("div", { class: "what" }, TITLES[host.metric] ?? host.metric, host.metric === "disk_percent" && host.worst_disk && ` ${clean(host.worst_disk)}`),
+      h("div", { class: "what" }, h("span", null, TITLES[host.metric] ?? host.metric, host.metric === "disk_percent" && host.worst_disk && ` ${clean(host.worst_disk)}`), host.note && h("span", null, host.note)),
       spark(points, {
         ...scale, from: board.now - board.window, to: board.now, threshold: host.threshold, tone: host.tone === "ok" ? "" : host.tone,
         shade: host.tone === "bad" && host.shade_ms ? [host.shade_ms, null] : null,

@@ -74,7 +74,7 @@ export function saying(alarm, now) {
   if (alarm.state === "resolved") return [`${where} peaked at `, h("b", null, reading(m, alarm.peak ?? alarm.value)), `, back at ${reading(m, alarm.value)}.`];
   const now_value = alarm.points?.at(-1)?.[1] ?? alarm.value;
   parts.push(`${where} at `, h("b", { class: alarm.state === "firing" ? "bad-ink" : "" }, reading(m, now_value)));
-  if (alarm.threshold !== null) parts.push(`; ${alarm.state === "recovering" ? "was " : ""}${up ? "above" : "below"} ${reading(m, alarm.threshold, 0)}`);
+  if (alarm.threshold !== null) parts.push(`; fires ${up ? "above" : "below"} ${reading(m, alarm.threshold, 0)}`);
   if (alarm.clear !== null && alarm.clear !== alarm.threshold) parts.push(`, clears ${up ? "below" : "above"} ${reading(m, alarm.clear, 0)}`);
   return [parts, "."];
 }
@@ -127,12 +127,10 @@ export function alarmCard(alarm, { now, open = false, withHost = true }) {
   const lines = alarm.lines ?? [];
   const text = alarm.annotations.summary ?? alarm.annotations.description;
   const runbook = alarm.annotations.runbook_url;
-  const more = () => h("div", { class: "story" },
-    picture(alarm, lines), facts(alarm),
+  const more = () => h("div", { class: "story" }, h("div", null, picture(alarm, lines), facts(alarm), processes(alarm.top ?? [])), h("div", null,
     logLines(lines, `Log lines of ${clean(alarm.host)} around the alarm`),
-    processes(alarm.top ?? []),
     Object.entries(alarm.annotations).filter(([name]) => !SAME.has(name)).map(([name, value]) => h("p", { class: "origin", key: name }, `${clean(name)}: ${clean(value)}`)),
-    alarm.records.length > 0 && h("p", { class: "origin" }, "made from ", origins(alarm.records)));
+    alarm.records.length > 0 && h("p", { class: "origin" }, "made from ", origins(alarm.records))));
   return h("article", { class: `alarm ${alarm.state}`, key: alarm.id, "aria-label": `${alarm.rule} on ${clean(alarm.host)}, ${alarm.state}` },
     h("div", { class: "top" },
       h("span", { class: `sev ${alarm.state}` }, dot(alarm.state === "resolved" ? "ok" : alarm.state === "firing" ? "bad" : alarm.state === "no_data" ? "empty" : "wait"), alarm.state.replace("_", " ")),
