@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ class LogDirectory:
         # What the checkpoints say of partitions that did not open: kept, so that nothing is forgotten about them.
         self._recovery_points: dict[tuple[str, int], int] = {}
         self._log_starts: dict[tuple[str, int], int] = {}
+        self._checkpointed: dict[str, dict[tuple[str, int], int]] = {}  # what the files say
+        self._checkpointing = threading.Lock()
         self._closed = False
 
     @classmethod
@@ -444,14 +447,23 @@ class LogDirectory:
     def checkpoint(self) -> None:
         """Make recovery points and log start offsets durable, so that the next start verifies no more than it must.
 
+        May run in another thread, as `flush` may.
+
         Raises:
             OSError: the files are as they were.
         """
-        for key, log in self._logs.items():
-            self._recovery_points[key] = log.recovery_point
-            self._log_starts[key] = log.log_start_offset
-        write_offsets(self._disk, f"{self.path}/{filenames.RECOVERY_POINTS}", self._recovery_points)
-        write_offsets(self._disk, f"{self.path}/{filenames.LOG_STARTS}", self._log_starts)
+        with self._checkpointing:
+            for key, log in list(self._logs.items()):
+                self._recovery_points[key] = log.recovery_point
+                self._log_starts[key] = log.log_start_offset
+            self._write_checkpoint(filenames.RECOVERY_POINTS, self._recovery_points)
+            self._write_checkpoint(filenames.LOG_STARTS, self._log_starts)
+
+    def _write_checkpoint(self, name: str, offsets: dict[tuple[str, int], int]) -> None:
+        if self._checkpointed.get(name) != offsets:
+            self._checkpointed.pop(name, None)
+            write_offsets(self._disk, f"{self.path}/{name}", offsets)
+            self._checkpointed[name] = dict(offsets)
 
     def close(self) -> None:
         """Flush every log, write the checkpoints and the marker of an orderly stop, and give up the lock.
@@ -506,6 +518,6 @@ def _held_message(path: str, holder: bytes) -> str:
 def _unusable(path: str, error: OSError) -> DirectoryUnusableError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DirectoryUnusableError(
-            f"{path} cannot be written ({error.strerror}); give this user the right to write there, or use another directory"
+            f"{path} cannot be written ({error.strerror}); let this user write there, or use another directory"
         )
     return DirectoryUnusableError(f"{path} cannot be used: {error}; use another directory, or mend this one")

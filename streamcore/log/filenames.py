@@ -14,8 +14,8 @@ DATA/TOPIC-0/00000000000000000000.timeindex  timestamp -> offset
 DATA/TOPIC-0.<32 hex digits>-delete        a partition on its way out
 DATA/TOPIC-0.<32 hex digits>-stray         a partition that no topic owns up to
 ```
-While segments are replaced: `.cleaned` is being written and worth nothing yet, `.swap` is complete and takes the
-place of the `.log` files it covers, `.deleted` is garbage.
+While segments are replaced: BASE`.cleaned` is being written and worth nothing yet, BASE-END`.swap` is complete and
+takes the place of the `.log` files from BASE up to END. `.deleted` is Kafka's name for garbage.
 """
 
 import re
@@ -41,6 +41,7 @@ LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _PARTITION_DIRECTORY = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partition>0|[1-9][0-9]*)")
 _DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
+_SWAP = re.compile(r"(?P<base>[0-9]{20})-(?P<end>[0-9]{20})\.swap")
 _SEGMENT = re.compile(r"(?P<base>[0-9]{20})\.log")
 
 
@@ -53,6 +54,17 @@ def segment_base_offset(name: str) -> int | None:
     """The offset in a `.log` file's name, or None for any other name."""
     match = _SEGMENT.fullmatch(name)
     return int(match["base"]) if match else None
+
+
+def swap_path(directory: str, base_offset: int, end_offset: int) -> str:
+    """A complete replacement for the segments from `base_offset` up to `end_offset`."""
+    return f"{directory}/{base_offset:020d}-{end_offset:020d}{SWAP}"
+
+
+def parse_swap(name: str) -> tuple[int, int] | None:
+    """(base offset, end offset) of a replacement's name, or None."""
+    match = _SWAP.fullmatch(name)
+    return (int(match["base"]), int(match["end"])) if match else None
 
 
 def partition_directory(topic: str, partition: int) -> str:

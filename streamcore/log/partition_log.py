@@ -7,7 +7,7 @@ One thread changes a log; `flush` alone may run in another at the same time.
 import errno
 import logging
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from streamcore.clock import Clock
@@ -24,6 +24,7 @@ from streamcore.log.config import INT32_MAX, LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
+from streamcore.log.replacement import finish_replacement, write_replacement
 from streamcore.log.segment import Found, Placed, Segment
 from streamcore.log.validation import admit
 from streamcore.records.batch import (
@@ -465,6 +466,39 @@ class PartitionLog:
             freed += self._remove_below_start()
         return freed
 
+    def replace_segments(self, old: Sequence[Segment], batches: Iterable[bytes]) -> None:
+        """Put one segment of `batches` in the place of `old`; a crash leaves the old set or the new one.
+
+        Args:
+            old: neighbours, closed and below the recovery point.
+            batches: with the offsets they had; what is missing is compacted away.
+        Raises:
+            DiskError: there was no room; nothing was changed.
+            LogOfflineError: the disk failed.
+        """
+        self._check_online()
+        first = self._segments.index(old[0])
+        assert tuple(old) == tuple(self._segments[first : first + len(old)])
+        following = self._segments[first + len(old) :]
+        assert following
+        base_offset, end_offset = old[0].base_offset, following[0].base_offset
+        assert end_offset <= self._recovery_point
+        try:
+            size = write_replacement(self._files.disk, self.directory, base_offset, end_offset, batches)
+        except OSError as error:
+            raise self._failed("a compaction", error) from error
+        try:
+            for segment in old:
+                for path in segment.paths:
+                    self._files.forget(path)
+            finish_replacement(self._files.disk, self.directory, base_offset, end_offset)
+            new = Segment(self._files, self.directory, base_offset, size, old[0].created_ms)
+            self._reader_positions.clear()
+            self._set_segments([*self._segments[:first], new, *following])
+            new.rebuild_indexes()
+        except OSError as error:
+            raise self._go_offline(f"a compaction failed half way, the next start completes it: {error}") from error
+
     def _expired(self, now_ms: int) -> int:
         """How many of the oldest segments go."""
         config = self.config
@@ -521,7 +555,7 @@ class PartitionLog:
 
     @property
     def has_unsynced_segments(self) -> bool:
-        """Whether a closed segment is above the recovery point; it is never written again, so it may as well be synced."""
+        """Whether a closed segment is above the recovery point: nothing is gained by putting its sync off."""
         return len(self._segments) > 1 and self._recovery_point < self._segments[-1].base_offset
 
     def flush(self) -> int:

@@ -13,6 +13,7 @@ from streamcore.log import filenames
 from streamcore.log.config import LogConfig
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
+from streamcore.log.replacement import finish_replacements
 from streamcore.log.segment import Segment
 from streamcore.records.batch import BatchHeader
 
@@ -76,6 +77,7 @@ def load(
 def _sweep(files: OpenFiles, directory: str) -> list[str]:
     """Remove what a crash left behind; the names that stay."""
     disk = files.disk
+    finish_replacements(disk, directory)
     names = disk.list(directory)
     logs = {name for name in names if name.endswith(filenames.LOG)}
     kept = []

@@ -1,0 +1,97 @@
+"""Apache Kafka's own tool reads our files and has nothing to complain about."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from streamcore.log.directory import LogDirectory
+from streamcore.records.codec import encode
+from streamcore.records.compression import COMPRESSIONS
+from tests.interop.kafka_jars import run_kafka
+
+pytestmark = pytest.mark.interop
+
+DUMP = "kafka.tools.DumpLogSegments"
+START_MS = 1_700_000_000_000
+BATCHES, RECORDS_PER_BATCH = 60, 50
+COMPLAINT = re.compile(
+    r"mismatch|out of order|not found|corrupt|invalid|non-consecutive|isvalid: false|exception|error", re.IGNORECASE
+)
+
+
+@pytest.fixture(scope="module", params=["clean", "killed"])
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A topic per compression, each with closed segments and an active one; stopped in order, or not at all."""
+    path = tmp_path_factory.mktemp("data")
+    log_directory = LogDirectory.open(str(path))
+    settings = {
+        "segment.bytes": "60000",
+        "index.interval.bytes": "2000",
+        "message.timestamp.after.max.ms": str(1 << 60),
+    }
+    for compression in COMPRESSIONS:
+        # Compressed batches are small, so their segments are too.
+        bytes_max = "60000" if compression == "none" else "9000"
+        log_directory.create_topic(compression, 1, settings | {"segment.bytes": bytes_max})
+        log = log_directory.log(compression, 0)
+        for number in range(BATCHES):
+            time_ms = START_MS + number * 100
+            records = [
+                # Times go back now and then, as they do in the wild.
+                (
+                    b"key-%d" % index,
+                    (b"%d:%d;" % (number, index)) * 20,
+                    time_ms + index * 7 % 61,
+                    [("h", b"1")],
+                )
+                for index in range(RECORDS_PER_BATCH)
+            ]
+            log.append_as_leader(encode(records, compression=compression))
+        assert len(log.segments) > 3, log.segments
+    if request.param == "clean":
+        log_directory.close()
+    else:
+        log_directory.flush_all()
+    return path
+
+
+def files(directory: Path, suffix: str) -> list[str]:
+    return sorted(str(path) for path in directory.glob(f"*-0/*{suffix}"))
+
+
+def closed(directory: Path, suffix: str) -> list[str]:
+    """Without the last of each partition."""
+    names = files(directory, suffix)
+    return [name for name, later in itertools.pairwise(names) if Path(name).parent == Path(later).parent]
+
+
+def test_kafka_reads_every_record_of_closed_and_active_segments(directory: Path) -> None:
+    output = run_kafka(DUMP, "--deep-iteration", "--files", ",".join(files(directory, ".log")))
+    complaints = [line for line in output.splitlines() if COMPLAINT.search(line)]
+    assert not complaints, complaints[:5]
+    records = re.findall(r"^\| offset: (\d+)", output, re.MULTILINE)
+    assert len(records) == BATCHES * RECORDS_PER_BATCH * len(COMPRESSIONS)
+    headers = re.findall(r"^baseOffset: (\d+) lastOffset: (\d+).*isvalid: true", output, re.MULTILINE)
+    assert len(headers) == BATCHES * len(COMPRESSIONS)
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
+def test_kafkas_sanity_check_passes_the_indexes(directory: Path, suffix: str) -> None:
+    names = files(directory, suffix)
+    output = run_kafka(DUMP, "--index-sanity-check", "--files", ",".join(names))
+    assert output.count("passed sanity check") == len(names)
+    assert not [line for line in output.splitlines() if COMPLAINT.search(line)]
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
+def test_kafka_finds_every_index_entry_right(directory: Path, suffix: str) -> None:
+    names = closed(directory, suffix)
+    assert len(names) > 10
+    assert sum(Path(name).stat().st_size for name in names) > 0
+    output = run_kafka(DUMP, "--verify-index-only", "--files", ",".join(names))
+    assert not [line for line in output.splitlines() if COMPLAINT.search(line)], output[-2000:]
+    # And the active ones, which Kafka would not even have trimmed.
+    output = run_kafka(DUMP, "--verify-index-only", "--files", ",".join(files(directory, suffix)))
+    assert not [line for line in output.splitlines() if COMPLAINT.search(line)], output[-2000:]

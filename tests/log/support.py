@@ -1,0 +1,90 @@
+"""What the log's tests share."""
+
+from collections.abc import Iterator, Sequence
+
+from streamcore.clock import ManualClock
+from streamcore.log.config import LogConfig
+from streamcore.log.disk import Disk
+from streamcore.log.memory_disk import MemoryDisk
+from streamcore.log.partition_log import PartitionLog
+from streamcore.records.batch import split
+from streamcore.records.codec import decode, encode
+from streamcore.types import InRecord
+from tests.faults.faulty_disk import FaultyDisk
+
+NOW_MS = 1_700_000_000_000
+DIRECTORY = "/data/topic-0"
+
+
+def batch(*values: bytes, timestamp_ms: int = NOW_MS, step_ms: int = 1, compression: str = "none") -> bytes:
+    """One batch; the records' timestamps go up by `step_ms`."""
+    return encode(
+        [(b"key", value, timestamp_ms + step_ms * index, ()) for index, value in enumerate(values)],
+        compression=compression,
+    )
+
+
+def open_log(
+    disk: Disk | None = None,
+    *,
+    clean: bool = False,
+    recovery_point: int = 0,
+    log_start_offset: int = 0,
+    clock: ManualClock | None = None,
+    config: LogConfig | None = None,
+) -> PartitionLog:
+    return PartitionLog.open(
+        disk or MemoryDisk(),
+        DIRECTORY,
+        config or LogConfig(),
+        clock or ManualClock(NOW_MS),
+        clean=clean,
+        recovery_point=recovery_point,
+        log_start_offset=log_start_offset,
+    )
+
+
+def reopen(log: PartitionLog, disk: Disk, *, clean: bool = False) -> PartitionLog:
+    """As the next start finds it after the process died; the checkpoints are as the log has them."""
+    if isinstance(disk, FaultyDisk):
+        disk.kill()
+    return open_log(
+        disk,
+        clean=clean,
+        config=log.config,
+        recovery_point=log.recovery_point,
+        log_start_offset=log.log_start_offset,
+    )
+
+
+def read_records(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> list[InRecord]:
+    """Every record from `offset` (the log start) to the log end, by as many reads as it takes."""
+    offset = log.log_start_offset if offset is None else offset
+    records: list[InRecord] = []
+    while offset < log.log_end_offset:
+        data = log.read(offset, max_bytes)
+        if not len(data):
+            break
+        for part in split(data):
+            records += [record for record in decode(part) if record.offset >= offset]
+        offset = records[-1].offset + 1
+    return records
+
+
+def read_values(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> list[bytes | None]:
+    return [record.value for record in read_records(log, offset, max_bytes)]
+
+
+def fill(log: PartitionLog, count: int, *, size: int = 100, step_ms: int = 10) -> None:
+    """`count` batches of one record, values b"<n>" padded to `size`."""
+    first = log.log_end_offset
+    for number in range(first, first + count):
+        log.append_as_leader(batch(value(number, size), timestamp_ms=NOW_MS + number * step_ms))
+
+
+def value(number: int, size: int = 100) -> bytes:
+    return str(number).encode().ljust(size, b".")
+
+
+def values(numbers: Sequence[int] | Iterator[int] | range, size: int = 100) -> list[bytes]:
+    return [value(number, size) for number in numbers]
