@@ -65,3 +65,8 @@ async def release(name: str, node: Node) -> None:
             finally:
                 # Only now: whoever wants the directory meanwhile waits for the lock above, not for a free directory.
                 _shared.pop(name, None)
+
+
+def abandon(name: str) -> None:
+    """Forget a node as a killed process would, nothing flushed and nothing closed; for tests of crashes."""
+    _shared.pop(name, None)
