@@ -7,7 +7,7 @@ class Agenda:
     """Deadlines that mostly move later, as those of a source do with each of its readings.
 
     A deadline that moves later leaves its old entry where it is: when that comes up, `pop` gives the key out too
-    early, and whoever asked looks again and puts it back. So a key has one entry, not one for each of its readings.
+    early, and whoever asked puts it back at the later time. So a key has one entry, not one for each of its readings.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class Agenda:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop(self, before_ms: int) -> str | None:
-        """A key whose deadline may be before `before_ms`, earliest first; None when there is none."""
+    def pop(self, before_ms: int) -> tuple[int, str] | None:
+        """The key whose entry is the earliest, if that is before `before_ms`; with its time."""
         next_ms = self.next_ms()
         if next_ms is None or next_ms >= before_ms:
             return None
-        _, key = heapq.heappop(self._heap)
-        del self._entry[key]
-        return key
+        entry = heapq.heappop(self._heap)
+        del self._entry[entry[1]]
+        return entry
 
     def __len__(self) -> int:
         return len(self._entry)

@@ -42,6 +42,8 @@ _rejected_total = prometheus_client.Counter(
 class TimedStream(Protocol):
     """What is asked of a stream."""
 
+    @property
+    def watermark_ms(self) -> int: ...
     def with_time(self) -> AsyncIterator[Event | Watermark]: ...
     def wake_at(self, time_ms: int) -> None: ...
     def state(self, name: str, *, value_type: Any = None) -> MutableMapping[str, Any]: ...
@@ -96,10 +98,11 @@ async def alerts(
 
     async for item in stream.with_time():
         if isinstance(item, Watermark):
-            while (due_id := agenda.pop(item.timestamp_ms)) is not None:
+            while (entry := agenda.pop(item.timestamp_ms)) is not None:
+                entry_ms, due_id = entry
                 source = sources[due_id]
                 deadline_ms = evaluation.deadline_ms(source)
-                if deadline_ms >= item.timestamp_ms:
+                if deadline_ms > entry_ms:  # readings have moved it on since
                     agenda.put(due_id, deadline_ms)
                     continue
                 outcome = evaluation.pass_time(source_labels(due_id), source, item.timestamp_ms)
@@ -116,7 +119,8 @@ async def alerts(
             rejections.add(item, Rejected("no_labels", "", "nothing says which source the reading is of"))
             continue
         source_id = source_key(source_name)
-        stream_ms = item.timestamp if stream_ms is None else max(stream_ms, item.timestamp)
+        # The stream's own event time counts too: the clock may have moved it on while nothing came.
+        stream_ms = max(item.timestamp, stream.watermark_ms, item.timestamp if stream_ms is None else stream_ms)
         before = sources.get(source_id)
         outcome = evaluation.take(
             source_name,

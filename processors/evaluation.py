@@ -1,6 +1,6 @@
 """All rules over one source: a record's value or a moment in, alarms out. A source is what sends readings: a host.
 
-Each source lives by its own clock, the times of its readings. `stream_ms` is the newest time of any source; how far a
+Each source lives by its own clock, the times of its readings. `stream_ms` is how far the stream has come; how far a
 source lags behind it is known from its last reading, and a moment of event time is translated by that. So a host
 whose clock is ten minutes behind is not silent all the time, and its pending alarms are not cut short.
 """
@@ -29,6 +29,7 @@ from processors.levels import Verdict
 from processors.paths import MISSING
 from processors.rules import FORGET_AFTER_MS, Rule, check_rules
 
+INTERVAL_UNKNOWN_MS: Final = 30_000  # taken for the interval of a source with a single reading
 ELEMENTS_MAX: Final = 1000  # alarms of one source: names that come from outside must not fill the store
 
 
@@ -36,8 +37,8 @@ class SourceState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """What is remembered of a source. Unix ms; JSON-able."""
 
     last_ms: int  # its newest reading
-    stream_ms: int  # the newest reading of any source, as of then
-    interval_ms: int = 0  # about how far its readings lie apart
+    stream_ms: int  # how far the stream had come then, by any source or by the clock
+    interval_ms: int = 0  # about how far its readings lie apart; 0 after the first one
     unread: tuple[str, ...] = ()  # rules whose metric the newest reading did not have
     alarms: dict[str, AlarmState] = {}  # by `alarm_key`; only those that have to be remembered
 
@@ -49,7 +50,7 @@ class SourceState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     @property
     def patience_ms(self) -> int:
         """How long after its last reading it has missed its turn."""
-        return 2 * self.interval_ms
+        return 2 * (self.interval_ms or INTERVAL_UNKNOWN_MS)
 
 
 class Rejected(NamedTuple):
@@ -121,7 +122,7 @@ class Evaluation:
         Args:
             source: None for one that nothing is remembered of.
             at_ms: the record's event time.
-            stream_ms: the newest event time of any source, this record's included.
+            stream_ms: how far the stream has come, this record included: the newest time of any source, the watermark.
             context: called at most once, when an alarm changes or may be about to.
         """
         unread: tuple[str, ...] = ()
@@ -140,6 +141,8 @@ class Evaluation:
                 rhythm_ms = source.interval_ms
                 interval_ms = max(rhythm_ms * 3 // 4, min(gap_ms, rhythm_ms * 2)) if rhythm_ms else gap_ms
                 alarms, changes = self._pass_time(source, at_ms)
+                if gap_ms > self._forget_ms:
+                    interval_ms = 0  # forgotten, whether or not event time has come by to do it
         look = _Look(labels, value, at_ms, origin, context, dict(alarms), changes, [])
         still_unread: list[str] = []
         for rule in self.rules:

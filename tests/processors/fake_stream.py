@@ -1,6 +1,7 @@
 """A stream without an engine: a list of events and idle times in, what `with_time` promises out."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -53,23 +54,37 @@ class FakeState(MutableMapping[str, Any]):
         return len(self.rows)
 
 
+@dataclass
+class Kept:
+    """What outlives a process."""
+
+    rows: dict[str, bytes] = field(default_factory=dict)
+    watermark_ms: int = -1
+
+    def copy(self) -> "Kept":
+        return Kept(dict(self.rows), self.watermark_ms)
+
+
 class FakeStream:
     """Event time is the newest timestamp seen, and moves just before the event that moves it."""
 
-    def __init__(self, items: Iterable[Event | Idle], rows: dict[str, bytes] | None = None) -> None:
+    def __init__(self, items: Iterable[Event | Idle], kept: Kept | None = None) -> None:
         self.items = list(items)
-        self.rows: dict[str, bytes] = {} if rows is None else rows
+        self.kept = kept or Kept()
         self.wake_ms: int | None = None
-        self.watermark_ms = -1
+
+    @property
+    def watermark_ms(self) -> int:
+        return self.kept.watermark_ms
 
     def state(self, name: str, *, value_type: Any = None) -> FakeState:
-        return FakeState(self.rows, value_type)
+        return FakeState(self.kept.rows, value_type)
 
     def wake_at(self, time_ms: int) -> None:
         self.wake_ms = time_ms if self.wake_ms is None else min(self.wake_ms, time_ms)
 
     def _moved_to(self, time_ms: int) -> Iterator[Watermark]:
-        self.watermark_ms = max(self.watermark_ms, time_ms)
+        self.kept.watermark_ms = max(self.watermark_ms, time_ms)
         while self.wake_ms is not None and self.wake_ms <= self.watermark_ms:
             self.wake_ms = None
             yield Watermark(self.watermark_ms)

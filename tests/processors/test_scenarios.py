@@ -2,7 +2,7 @@
 
 A file begins with rules in YAML, then a line of dashes, then one line for each reading or idle time:
 
-    10s  web-1  cpu=95        a reading of web-1; several values are separated by blanks; null, nan and text are possible
+    10s  web-1  cpu=95        a reading of web-1: values separated by blanks; also null, nan and text
     2m   idle                 nothing comes, and event time moves on
     restart                   everything in memory is gone, the state is there
 
@@ -22,7 +22,7 @@ from processors.alerts import Alarm, alerts, load_rules
 from processors.durations import format_duration, parse_duration_ms
 from processors.rules import Rule
 from streamcore.events import Event
-from tests.processors.fake_stream import FakeStream, Idle, event
+from tests.processors.fake_stream import FakeStream, Idle, Kept, event
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
 
@@ -61,36 +61,36 @@ def show(alarm: Alarm) -> str:
     )
 
 
-async def changes_of(rules: tuple[Rule, ...], items: list[Event | Idle], rows: dict[str, bytes]) -> list[Alarm]:
-    return [alarm async for alarm in alerts(FakeStream(items, rows), rules, labels="host")]
+async def changes_of(rules: tuple[Rule, ...], items: list[Event | Idle], kept: Kept) -> list[Alarm]:
+    return [alarm async for alarm in alerts(FakeStream(items, kept), rules, labels="host")]
 
 
 def run(text: str, *, restart_always: bool = False) -> str:
     head, _, life = text.partition("\n----\n")
     rules = load_rules(head + "\n")
-    rows: dict[str, bytes] = {}
+    kept = Kept()
     shown: list[str] = []
     items: list[Event | Idle] = []  # since the last restart
     offset = 0
     told = 0  # of the alarms that these items bring
-    start: dict[str, bytes] = {}
+    start = Kept()
     for line in life.splitlines():
         if line.startswith("    "):
             continue
         shown.append(line)
         if line == "restart":
-            items, told, start = [], 0, dict(rows)
+            items, told, start = [], 0, kept.copy()
         if not line.strip() or line == "restart" or line.startswith("#"):
             continue
         items.append(parse_reading(line, offset))
         offset += 1
         # The whole run so far, from the last restart: simple, and it is a replay each time.
-        rows = dict(start)
-        alarms = asyncio.run(changes_of(rules, items, rows))
+        kept = start.copy()
+        alarms = asyncio.run(changes_of(rules, items, kept))
         shown += [show(alarm) for alarm in alarms[told:]]
         told = len(alarms)
         if restart_always:
-            items, told, start = [], 0, dict(rows)
+            items, told, start = [], 0, kept.copy()
     return head + "\n----\n" + "\n".join(shown) + "\n"
 
 
