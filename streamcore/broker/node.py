@@ -109,12 +109,14 @@ class Node:
         """Finish what waits, and close in order: flushed, checkpointed, marked clean."""
         self._stopping.set()
         self._delayed.wake_all()
-        await asyncio.gather(*self._tasks)
-        self._tasks = []
-        await self._group_commit.close()
-        directory, self._directory, self._offsets = self._directory, None, None
-        if directory is not None:
-            await self._call(directory.close)
+        try:
+            await asyncio.gather(*self._tasks)
+            await self._group_commit.close()
+        finally:
+            self._tasks = []
+            directory, self._directory, self._offsets = self._directory, None, None
+            if directory is not None:
+                await self._call(directory.close)
 
     def close_at_once(self) -> None:
         """For a node whose event loop is gone: close the directory without one."""
@@ -187,6 +189,7 @@ class Node:
             appended = [tp for tp, result in results.items() if isinstance(result, Appended)]
             for tp, failed in (await self._group_commit.durable(appended)).items():
                 self.counters.of(tp.topic).failed_produces += 1
+                self._delayed.wake(tp)
                 results[tp] = failed
         return results
 
@@ -196,6 +199,8 @@ class Node:
             appended = _append_all(self.directory.log(tp.topic, tp.partition), batches)
         except StreamcoreError as error:
             counters.failed_produces += 1
+            if isinstance(error, LogOfflineError):
+                self._delayed.wake(tp)  # who waits for records of it waits in vain
             return error
         counters.records_in += records
         counters.bytes_in += sum(map(len, batches))
@@ -232,7 +237,7 @@ class Node:
             try:
                 log = directory.log(tp.topic, tp.partition)
                 high_watermark = log.high_watermark
-                if offset == high_watermark:
+                if offset == high_watermark and log.offline_reason is None:
                     continue
                 batches = log.read(offset, min(max_bytes, total_max_bytes)) if total_max_bytes > 0 else b""
             except StreamcoreError as error:
