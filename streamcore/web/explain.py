@@ -185,7 +185,9 @@ def _sentence(text: Any) -> str:
     if not text:
         return ""
     words = str(text).strip()
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+    if words.split(" ", 1)[0].isalpha():  # the name of a topic or partition stays as it is
+        words = words[:1].upper() + words[1:]
+    return words + ("" if words.endswith((".", "!", "?")) else ".")
 
 
 def _names(names: Sequence[str]) -> str:

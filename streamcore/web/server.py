@@ -188,7 +188,7 @@ def _refusal(request: Request, shell: Shell, status: int, detail: str, headers: 
         status, "That failed"
     )
     if status == 404 and detail == "Not Found":
-        detail = f"Nothing is served at {request.url.path[:200]}. The pages there are stand above."
+        detail = f"Nothing is served at {request.url.path[:200]}. The pages are listed above."
     return HTMLResponse(shell.plain(title, detail), status, headers)
 
 

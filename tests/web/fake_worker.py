@@ -163,7 +163,7 @@ class FakeWorker:
                     ],
                     "watermark_ms": now_ms - 1200 if rate else None,
                     "in_flight": 1 if bad else 0,
-                    "held_back_by": "the event at alarms-5 @ 900114 fails with ConnectionRefusedError and is tried again in 4 s"
+                    "held_back_by": "alarms-5 @ 900114 fails with ConnectionRefusedError and is tried again in 4 s"
                     if bad
                     else None,
                 }

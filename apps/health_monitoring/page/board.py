@@ -34,6 +34,7 @@ AHEAD_MAX_MS = 300_000  # a clock further ahead than this is wrong, not early
 LIVE_MS = 3_600_000  # readings older than this are a replay
 FORGET_MS = 3_600_000  # a silent host without an alarm leaves the page
 NEAR = 0.9  # of a threshold: worth a look
+NEAR_STAYS_MS = 60_000  # cards that change places with every reading cannot be read
 
 Tone = Literal["bad", "gone", "warn", "ok"]
 ACTIVE = ("firing", "recovering", "no_data")
@@ -299,6 +300,10 @@ class Board:
         is_silent = silent_ms > max(15_000, 3.5 * host.interval_ms)
         worst = alarms[0] if alarms else None
         near = next((level for level in self._levels.values() if level.is_near(newest.get(level.metric))), None)
+        if near is not None:
+            host.near = host.seen_ms, near
+        elif host.near is not None and host.seen_ms - host.near[0] < NEAR_STAYS_MS:
+            near = host.near[1]
         tone: Tone = "ok"
         label, note, rank = "ok", "", 6
         metric = worst["metric"] if worst and worst["metric"] else "cpu"
@@ -310,7 +315,7 @@ class Board:
         elif worst is not None:
             tone, label, note, rank = "warn", worst["rule"], "pending", 3
         elif near is not None:
-            tone, label, note, rank, metric = "warn", "near", f"{near.rule} at {near.threshold:g}", 4, near.metric
+            tone, label, note, rank, metric = "warn", f"near {near.rule}", "", 4, near.metric
         if metric != host.shown:
             host.shown, host.shown_version = metric, self.version
         level = next((each for each in self._levels.values() if each.metric == metric), None)

@@ -38,6 +38,7 @@ class Host:
         self.newest: Mapping[str, Any] = {}  # the reading itself
         self.shown: str | None = None  # the metric on its card
         self.shown_version = 0  # of the board, when that changed
+        self.near: tuple[int, Any] | None = None  # when a value was last near its threshold, and which level that is
         self._known_lines: set[tuple[Any, ...]] = set()
 
     def read(self, value: Mapping[str, Any], at_ms: int, now_ms: int, version: int) -> None:

@@ -8,14 +8,15 @@ let lastEventAt = 0;
 let lostAt = 0;
 let retry = 0;
 
-/** Call fn(data) for every event of that name, at once with the newest when there is one. */
+/** Call fn(data) for every event of that name, beginning with the newest when there is one. */
 export function on(name, fn) {
   if (!listeners.has(name)) {
     listeners.set(name, []);
     source?.addEventListener(name, receive);
   }
   listeners.get(name).push(fn);
-  if (newest.has(name)) fn(newest.get(name));
+  // Later, because the page that asks is still being set up.
+  queueMicrotask(() => newest.has(name) && fn(newest.get(name)));
 }
 
 function receive(event) {

@@ -44,19 +44,19 @@ function layout(o) {
   });
   const shapes = [];
   const notes = [];
-  const note = (value, text, color, yanchor) => notes.push({
-    xref: "paper", x: 0, xanchor: "left", yref: "y", y: value, yanchor, text, showarrow: false, font: { size: 11, color }, borderpad: 1,
+  const note = (value, text, color, yanchor, side) => notes.push({
+    xref: "paper", x: side === "left" ? 0 : 1, xanchor: side, yref: "y", y: value, yanchor, text, showarrow: false, font: { size: 11, color }, borderpad: 1,
   });
-  if (isNumber(o.threshold)) (shapes.push(line(o.threshold, css("--bad"), "dash")), note(o.threshold, "threshold", css("--bad"), "bottom"));
-  if (isNumber(o.clear) && o.clear !== o.threshold) (shapes.push(line(o.clear, css("--ok"), "dot")), note(o.clear, "clears", css("--ok"), "top"));
+  if (isNumber(o.threshold)) (shapes.push(line(o.threshold, css("--bad"), "dash")), note(o.threshold, "threshold", css("--bad"), "bottom", "left"));
+  if (isNumber(o.clear) && o.clear !== o.threshold) (shapes.push(line(o.clear, css("--ok"), "dot")), note(o.clear, "clears", css("--ok"), "top", "right"));
   for (const shade of o.shades ?? [])
-    shapes.push({ type: "rect", xref: "x", x0: shade[0], x1: shade[1], yref: "paper", y0: 0, y1: 1, fillcolor: css("--bad"), opacity: 0.09, line: { width: 0 }, layer: "below" });
+    shapes.push({ type: "rect", xref: "x", x0: local(shade[0]), x1: local(shade[1]), yref: "paper", y0: 0, y1: 1, fillcolor: css("--bad"), opacity: 0.09, line: { width: 0 }, layer: "below" });
   return {
     uirevision: "keep", // a zoom survives new points
     paper_bgcolor: "transparent", plot_bgcolor: "transparent",
     font: { family: "system-ui, sans-serif", size: 12, color: css("--dim") },
     margin: { l: 8, r: 10, t: 12, b: 8 },
-    xaxis: { ...axis, type: "date", range: o.range },
+    xaxis: { ...axis, type: "date", range: o.range?.map(local) },
     yaxis: { ...axis, rangemode: "tozero", range: o.yrange, ticksuffix: o.unit ?? "", fixedrange: false },
     hovermode: "x unified",
     hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--ink"), size: 12 } },
@@ -67,6 +67,8 @@ function layout(o) {
   };
 }
 
+// As text, because plotly.js takes text as it is written and numbers sometimes as UTC, sometimes as local time.
+const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, -1).replace("T", " ");
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const COLORS = ["--series1", "--series2", "--series3", "--series4", "--series5", "--series6"];
 
@@ -80,13 +82,13 @@ async function draw(element, o) {
   if (!Plotly) return;
   const now = element.$chart; // the newest, should several have waited for the script
   const data = now.series.map((series, i) => ({
-    type: "scatter", mode: "lines", name: series.name, x: series.points.map((p) => p[0]), y: series.points.map((p) => p[1]),
+    type: "scatter", mode: "lines", name: series.name, x: series.points.map((p) => local(p[0])), y: series.points.map((p) => p[1]),
     line: { color: css(COLORS[i % COLORS.length]), width: 2, shape: "linear" }, connectgaps: false,
     hovertemplate: `%{y:.4~g}${now.unit ?? ""}<extra>${series.plainName ?? ""}</extra>`,
   }));
   if (now.marks?.length) {
     data.push({
-      type: "scatter", mode: "markers", name: "log lines", x: now.marks.map((m) => m.at), y: now.marks.map(() => 0), yaxis: "y",
+      type: "scatter", mode: "markers", name: "log lines", x: now.marks.map((m) => local(m.at)), y: now.marks.map(() => 0), yaxis: "y",
       marker: { symbol: "line-ns", size: 14, line: { width: 2, color: now.marks.map((m) => css(m.tone === "bad" ? "--bad" : m.tone === "warn" ? "--warn" : "--dim")) } },
       hoverinfo: "x", cliponaxis: false,
     });

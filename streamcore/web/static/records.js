@@ -31,7 +31,7 @@ function readAddress() {
 
 async function load(offset) {
   try {
-    data = await get(`/api${partitionPath(topic, partition)}/records?count=${COUNT}${offset === null ? "" : `&offset=${offset}`}`);
+    data = await get(`/api${partitionPath(topic, encodeURIComponent(decodeURIComponent(rawPartition)))}/records?count=${COUNT}${offset === null ? "" : `&offset=${offset}`}`);
     end = Math.max(end ?? 0, data.log_end_offset);
     problem = "";
   } catch (error) {

@@ -32,7 +32,7 @@ function page(status) {
   return [
     path,
     head(topic.name, h("span", { class: "dim" }, `${plural(topic.partitions.length, "partition")} · ${plural(total, "record")} · ${bytes(size)} · ${perSecond(status.rates.topics[name])}`)),
-    h("section", { class: "card" }, h("h2", null, h("span", null, "Records written per second"), h("span", null, "drag to zoom, double click to reset")),
+    h("section", { class: "card" }, h("h2", null, h("span", null, "Records written per second"), h("span", { class: "hint" }, "drag to zoom, double click to reset")),
       chart({ label: `Records per second written to ${name}, now ${short(status.rates.topics[name])}`, height: 240, series: [{ name: "records/s", points: history.of("topics", name) }] })),
     h("div", { class: "columns" },
       h("section", { class: "card flush" }, h("h2", null, "Partitions"),

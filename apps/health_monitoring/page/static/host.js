@@ -59,7 +59,7 @@ function charts() {
     const alarm = host.alarms.find((a) => a.metric && group.metrics.includes(a.metric));
     const level = host.levels.find((l) => group.metrics.includes(l.metric));
     return h("section", { class: "card", key: group.title, "aria-label": group.title },
-      h("h2", null, h("span", null, group.title), h("span", null, "drag to zoom, double click to reset")),
+      h("h2", null, h("span", null, group.title), h("span", { class: "hint" }, "drag to zoom, double click to reset")),
       chart({
         label: `${group.title} of ${clean(name)} over ten minutes`, height: 220, unit: group.unit, yrange: group.yrange, marks: group.title === "CPU" ? marks : [], version: `${host.version}`, range: [host.seen_ms - board.window, host.seen_ms],
         series: shown.map((metric) => ({ name: TITLES[metric], points: at.map((t, i) => [t, host.columns[metric][i]]) })),

@@ -31,7 +31,7 @@ export function logLines(lines, label) {
     return h("li", { key: `${line.at_ms}-${i}`, class: tone, title: line.severity },
       h("time", { datetime: iso(line.at_ms) }, time(line.at_ms).slice(-8)),
       h("span", { class: "mark", role: "img", "aria-label": line.severity }, MARKS[tone]),
-      h("span", { class: "app" }, clean(line.app ?? "") + (line.pid ? `[${clean(line.pid)}]` : "")),
+      h("span", { class: "app" }, clean(line.app ?? ""), line.pid && h("span", { class: "pid" }, `[${clean(line.pid)}]`)),
       h("span", null, clean(line.message)));
   }));
 }
