@@ -124,6 +124,14 @@ class Node:
         if directory is not None:
             directory.close()
 
+    def abandon(self) -> None:
+        """Stop as a killed process does, nothing flushed and nothing closed; for tests of crashes."""
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        self._directory, self._offsets = None, None
+
     @property
     def directory(self) -> LogDirectory:
         if self._directory is None:

@@ -69,4 +69,6 @@ async def release(name: str, node: Node) -> None:
 
 def abandon(name: str) -> None:
     """Forget a node as a killed process would, nothing flushed and nothing closed; for tests of crashes."""
-    _shared.pop(name, None)
+    shared = _shared.pop(name, None)
+    if shared is not None and shared.node is not None:
+        shared.node.abandon()
