@@ -120,5 +120,8 @@ def _rows(rows: Any) -> list[dict[str, Any]]:
         else:
             key, value, *_ = row
             extra = {}
+        window = extra.pop("window", None)
+        if isinstance(window, list | tuple) and len(window) == 2:  # seconds, as Faust counts them
+            extra["window_start_ms"], extra["window_end_ms"] = (round(bound * 1000) for bound in window)
         shaped.append({"key": readable(key), "value": readable(value)} | extra)
     return shaped

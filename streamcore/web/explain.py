@@ -60,11 +60,12 @@ def _headline(agent: Mapping[str, Any], level: Level, levels: Sequence[Level], e
 
 
 def _notes(agent: Mapping[str, Any], level: Level, ends: Mapping[str, int]) -> Iterable[str]:
-    topics, sinks = agent["topics"], agent["sinks"]
+    topics = agent["topics"]
+    sinks = [sink for sink in agent["sinks"] if sink in ends]  # a sink may be a function too
     events = agent.get("events_total") or 0
     if level == "empty" and topics:
         yield f"Try one: streamcore produce {topics[0]} --key test --value '{{}}'"
-    if events and sinks and level == "ok" and not any(ends.get(sink, 0) for sink in sinks):
+    if events and sinks and level == "ok" and not any(ends[sink] for sink in sinks):
         yield (
             f"It has taken {_count(events, 'event')} and nothing has reached {_names(sinks)}: its code yielded nothing "
             "for them. Look at its conditions, or at a window that has not closed yet."
@@ -87,7 +88,7 @@ def _partition(
     part: Mapping[str, Any], agent: Mapping[str, Any], offline: Mapping[tuple[str, int], str], now_ms: int
 ) -> dict[str, Any]:
     inputs = part["inputs"]
-    held_back_by = _sentence(part.get("held_back_by"))
+    held_back_by = _sentence((part.get("held_back_by") or "").removeprefix("nothing: "))
     lag = sum(each.get("lag") or 0 for each in inputs)
     state = part["state"]
     broken = [offline[key] for each in inputs if (key := (each["topic"], part["partition"])) in offline]

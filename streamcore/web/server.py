@@ -59,9 +59,8 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
     Raises:
         UsageError: a page or mount of the app with a path that is taken or cannot be read.
     """
-    app_name = str(getattr(worker, "app_id", None) or getattr(worker, "name", None) or "streamcore")
     feed = Feed(worker, clock)
-    shell = Shell(app_name, _navigation(worker), plotly_path())
+    shell = Shell(_app_name(worker), _navigation(worker), plotly_path())
     api = Api(worker, feed)
     assets = Assets("streamcore.web")
     plotly = Plotly()
@@ -78,6 +77,9 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
         return feed.response()
 
     async def metrics(request: Request) -> Response:
+        refresh = getattr(worker, "refresh_metrics", None)
+        if refresh is not None:  # gauges that are counted only when somebody looks
+            await refresh()
         registry = getattr(worker, "metrics_registry", None) or REGISTRY
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -124,6 +126,11 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
     )
     web.state.feed = feed
     return web
+
+
+def _app_name(worker: WebWorker) -> str:
+    services = getattr(worker, "services", None)
+    return str(getattr(worker, "app_id", None) or getattr(getattr(services, "config", None), "id", "streamcore"))
 
 
 def _navigation(worker: WebWorker) -> list[Link]:

@@ -62,14 +62,14 @@ class Fleet:
         minutes = (at_ms - self._start_ms) / 60_000  # 0 is the page's start, -10 the oldest point
         base, memory = self._base[host]
         goal = base + 6 * math.sin(minutes / 3 + len(host))
-        disk = 20 + (hash(host) % 47 if host != HOSTILE_HOST else 3)
+        disk = 20 + (sum(map(ord, host)) % 47 if host != HOSTILE_HOST else 3)
         lines: list[dict[str, Any]] = []
         if host == "cache-01" and minutes > -2.1:
             return None
         if host == "db-02":
             goal = 98 if minutes > -6 else 55
         if host == "build-02":
-            goal = 85.5
+            goal = 91
         if host == "web-07":
             disk = min(96.4, 84 + 0.15 * (minutes + 10) + max(0.0, minutes + 6) * 2.6) + rand.uniform(-0.2, 0.2)
             if minutes > -4 and rand.random() < 0.3:

@@ -33,7 +33,7 @@ STORY_LINES = 20
 AHEAD_MAX_MS = 300_000  # a clock further ahead than this is wrong, not early
 LIVE_MS = 3_600_000  # readings older than this are a replay
 FORGET_MS = 3_600_000  # a silent host without an alarm leaves the page
-NEAR = 0.9  # of a threshold: worth a look
+NEAR = 0.95  # of a threshold: worth a look
 NEAR_STAYS_MS = 60_000  # cards that change places with every reading cannot be read
 
 Tone = Literal["bad", "gone", "warn", "ok"]

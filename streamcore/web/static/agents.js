@@ -7,6 +7,8 @@ let status = null;
 on("status", (fresh) => ((status = fresh), draw()));
 addEventListener("resize", () => status && draw());
 
+const isTopic = (name) => status.topics.some((t) => t.name === name);
+
 function draw() {
   render(main, [
     head("Agents"),
@@ -21,7 +23,8 @@ function agent(a) {
   return h("section", { class: "card flush", key: a.name, id: `agent-${a.name}`, "aria-label": a.name },
     h("h2", null, h("span", { class: "chips" }, dot(finding?.level ?? "empty"), a.name, h("span", { class: "tag" }, WORDS[finding?.level] ?? "–")),
       h("span", { class: "chips" }, fact("events", a.events_total), h("span", { class: "tag" }, perSecond(status.rates.agents[a.name])), fact("errors", a.errors_total, "warn"), fact("dead letters", a.dead_letters_total, "warn"), fact("late", a.late_total, "warn"))),
-    h("p", { class: "dim", style: { padding: "0 14px" } }, "reads ", list(a.topics.map(topicLink)), a.sinks.length > 0 && [" · sends to ", list(a.sinks.map(topicLink))]),
+    a.help && h("p", { style: { padding: "0 14px" } }, a.help),
+    h("p", { class: "dim", style: { padding: "0 14px" } }, "reads ", list(a.topics.map(topicLink)), a.sinks.length > 0 && [" · sends to ", list(a.sinks.map((sink) => (isTopic(sink) ? topicLink(sink) : sink)))]),
     table([
       { title: "partition", cell: (p) => count(p.partition) },
       { title: "state", cell: (p) => h("span", { class: `tag ${p.state === "stopped" || p.state === "retrying" ? "bad" : p.state === "recovering" ? "warn" : p.state === "running" ? "ok" : ""}` }, p.state) },
@@ -44,7 +47,7 @@ function topology() {
   for (const a of status.agents) {
     const me = node("agent", a.name);
     for (const t of a.topics) edges.push([node("topic", t), me]);
-    for (const t of a.sinks) edges.push([me, node("topic", t)]);
+    for (const t of a.sinks.filter(isTopic)) edges.push([me, node("topic", t)]);
   }
   // Longest path from a source; a cycle stops after as many rounds as there are nodes.
   for (let round = 0; round < nodes.size; round++) {

@@ -88,7 +88,7 @@ async function draw(element, o) {
   }));
   if (now.marks?.length) {
     data.push({
-      type: "scatter", mode: "markers", name: "log lines", x: now.marks.map((m) => local(m.at)), y: now.marks.map(() => 0), yaxis: "y",
+      type: "scatter", mode: "markers", name: "log lines", x: now.marks.map((m) => local(m.at)), y: now.marks.map(() => (now.yrange?.[1] ?? 0) * 0.045),
       marker: { symbol: "line-ns", size: 14, line: { width: 2, color: now.marks.map((m) => css(m.tone === "bad" ? "--bad" : m.tone === "warn" ? "--warn" : "--dim")) } },
       hoverinfo: "x", cliponaxis: false,
     });

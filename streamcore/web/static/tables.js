@@ -11,7 +11,7 @@ function page(status) {
     head("Tables", h("span", { class: "dim" }, "keys are estimates")),
     status.tables.length
       ? h("section", { class: "card flush" }, table([
-          { title: "table", cls: "name", cell: (t) => h("a", { href: tablePath(t.name) }, t.name) },
+          { title: "table", cls: "name", cell: (t) => [h("a", { href: tablePath(t.name) }, t.name), t.help && h("span", { class: "dim" }, ` ${t.help}`)] },
           { title: "window", cell: (t) => t.window ?? h("span", { class: "dim" }, "none") },
           { title: "keys", cls: "n", cell: (t) => count(t.keys) },
           { title: "open windows", cls: "n wide", cell: (t) => (t.window ? count(sum(t, "open_windows")) : "–") },

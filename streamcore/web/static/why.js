@@ -10,9 +10,14 @@ on("status", (fresh) => ((status = fresh), draw()));
 function draw() {
   render(main, [
     head("Why is nothing coming out?", h("span", { class: "dim" }, "most urgent first")),
-    status.state !== "running" && h("div", { class: "card finding wait" }, h("b", null, `The worker is ${status.state}.`), h("p", { class: "dim" }, "Agents start when every table has been read back.")),
+    status.state !== "running" && h("div", { class: "card finding wait" }, h("b", null, `The worker is ${status.state}.`), h("p", { class: "dim" }, "Agents start when every table has been read back."), (status.recovery ?? []).map(recovery)),
     status.why.length ? status.why.map(finding) : empty("No agents", "This worker runs none, so nothing can come out. Write one: ", h("code", null, "@app.agent(topic)")),
   ]);
+}
+
+function recovery(r) {
+  const share = r.total ? Math.min(1, r.done / r.total) : 1;
+  return h("p", { class: "dim", key: `${r.table}-${r.partition}` }, `${r.table}-${r.partition}: ${count(r.done)} of ${count(r.total)} rows`, h("span", { class: "meter", style: { display: "block" } }, h("i", { style: { width: `${share * 100}%` } })));
 }
 
 function finding(f) {

@@ -53,7 +53,8 @@ const GROUPS = [
 function charts() {
   const at = host.columns.at_ms;
   const marks = host.lines.filter((l) => l.at_ms >= (at[0] ?? 0)).map((l) => ({ at: l.at_ms, tone: severityTone(l.severity) }));
-  return GROUPS.map((group) => {
+  const alarming = (group) => host.alarms.some((a) => a.state !== "resolved" && group.metrics.includes(a.metric));
+  return [...GROUPS].sort((a, b) => alarming(b) - alarming(a)).map((group) => {
     const shown = group.metrics.filter((metric) => host.columns[metric]);
     if (!shown.length) return null;
     const alarm = host.alarms.find((a) => a.metric && group.metrics.includes(a.metric));
