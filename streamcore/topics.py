@@ -55,7 +55,7 @@ class Outlet(Protocol):
     def tail(self, topic: "Topic", since_ms: int | None) -> AsyncIterator[Event]: ...
 
 
-def _headers(headers: HeadersArg) -> Headers:
+def headers_of(headers: HeadersArg) -> Headers:
     if not headers:
         return ()
     items = headers.items() if isinstance(headers, Mapping) else headers
@@ -121,7 +121,7 @@ class Topic:
         self.time_of = None if event_time is None else value_time(event_time)
         self.outlet: Outlet | None = None
 
-    def _encode(
+    def encode(
         self, key: Any, value: Any, timestamp: float | datetime | None
     ) -> tuple[bytes | None, bytes | None, int | None]:
         if key is None and self.key_of is not None and value is not None:
@@ -176,11 +176,11 @@ class Topic:
             UsageError: the topic's types cannot hold it.
             RecordTooLargeError: larger than the topic's max.message.bytes.
         """
-        encoded = self._encode(key, value, timestamp)
+        encoded = self.encode(key, value, timestamp)
         cursor = current_cursor.get()
         if cursor is not None:
-            return cursor.send(self, partition, *encoded, _headers(headers))
-        return await self._outlet().send(self, partition, *encoded, _headers(headers))
+            return cursor.send(self, partition, *encoded, headers_of(headers))
+        return await self._outlet().send(self, partition, *encoded, headers_of(headers))
 
     def send_soon(
         self,
@@ -196,11 +196,11 @@ class Topic:
         Raises:
             UsageError, RecordTooLargeError: as `send`.
         """
-        encoded = self._encode(key, value, timestamp)
+        encoded = self.encode(key, value, timestamp)
         cursor = current_cursor.get()
         if cursor is not None:
-            return cursor.send(self, partition, *encoded, _headers(headers))
-        return self._outlet().send_soon(self, partition, *encoded, _headers(headers))
+            return cursor.send(self, partition, *encoded, headers_of(headers))
+        return self._outlet().send_soon(self, partition, *encoded, headers_of(headers))
 
     def tail(self, *, since: Seconds | None = None) -> AsyncIterator[Event]:
         """Every record of every partition from now on, without a group: for pages and watchers.

@@ -181,12 +181,13 @@ class Run:
         self._shared = None
         self.progress = Progress(main.position)
         self.cursors = [Cursor(self) for _ in range(self.agent.concurrency)]
-        # A window that was open must close, also when no event comes that touches its table.
+        # A window that was open must close, also when no event comes that touches its table; and pages show the rows.
         for name in state.get("tables", ()):
             table = self.declared.get(name)
-            if table is not None and table.window is not None:
+            if table is not None:
                 self._attach(table)
-                self.watch_time(self.cursors[0])
+                if table.window is not None:
+                    self.watch_time(self.cursors[0])
         self.is_clean = True
         self.interrupt = bool(self.failures) or self.group.wanted
 

@@ -41,7 +41,7 @@ class Watchdog:
         for run in runs:
             place = (run.events_total, run.errors_total, run.group.commits, *run_positions(run).values())
             before = self._places.get(run)
-            if before is None or before[0] != place or lag(run, ends) == 0:
+            if before is None or before[0] != place or is_drained(run, ends):
                 self._places[run] = (place, now_ms)
                 if self.stuck.pop(run, None):
                     logger.warning("agent %s moves again", run.name)
@@ -68,6 +68,13 @@ def run_positions(run: Run) -> dict[TP, int]:
 def lag(run: Run, ends: dict[TP, int]) -> int:
     """How many records a run has yet to do."""
     return sum(max(0, ends.get(tp, position) - position) for tp, position in run_positions(run).items())
+
+
+def is_drained(run: Run, ends: dict[TP, int]) -> bool:
+    """Whether a run has taken in all there is and waits for more; `take` may hold some of it on purpose."""
+    if run.agent.concurrency > 1 and run.progress.in_flight:
+        return False
+    return run.waiting and all(source.fetch_position >= ends.get(source.tp, 0) for source in run.inputs)
 
 
 def stack_of(run: Run) -> str:
