@@ -26,6 +26,8 @@ class NodeCounters:
     retention_bytes: int = 0  # freed by retention
     topics: dict[str, TopicCounters] = field(default_factory=dict)
 
+    unknown: TopicCounters = field(default_factory=TopicCounters)  # of every topic that is not there
+
     def of(self, topic: str) -> TopicCounters:
         counters = self.topics.get(topic)
         if counters is None:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
 from streamcore.broker.coordinator.offsets_topic import LENGTH_MAX_BYTES, OFFSETS_TP, OffsetsTopic
-from streamcore.broker.counters import NodeCounters
+from streamcore.broker.counters import NodeCounters, TopicCounters
 from streamcore.broker.delayed_fetch import DelayedFetches
 from streamcore.broker.group_commit import GroupCommit
 from streamcore.clock import SYSTEM_CLOCK, Clock
@@ -164,7 +164,12 @@ class Node:
         self.directory.delete_topic(name)
         if self._offsets is not None:
             self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
+        self.counters.topics.pop(name, None)
         self._delayed.wake_topic(name)
+
+    def counters_of(self, name: str) -> TopicCounters:
+        """A topic's counters; all names that are no topics share one, so that they cannot fill the memory."""
+        return self.counters.of(name) if name in self.directory.topics else self.counters.unknown
 
     def add_partitions(self, name: str, total: int) -> TopicMeta:
         meta = self.directory.add_partitions(name, total)
@@ -196,13 +201,13 @@ class Node:
         if durable and self.config.flush == "always":
             appended = [tp for tp, result in results.items() if isinstance(result, Appended)]
             for tp, failed in (await self._group_commit.durable(appended)).items():
-                self.counters.of(tp.topic).failed_produces += 1
+                self.counters_of(tp.topic).failed_produces += 1
                 self._delayed.wake(tp)
                 results[tp] = failed
         return results
 
     def _append(self, tp: TP, batches: Sequence[bytes], records: int) -> Appended | StreamcoreError:
-        counters = self.counters.of(tp.topic)
+        counters = self.counters_of(tp.topic)
         try:
             appended = _append_all(self.directory.log(tp.topic, tp.partition), batches)
         except StreamcoreError as error:
@@ -249,7 +254,7 @@ class Node:
                     continue
                 batches = log.read(offset, min(max_bytes, total_max_bytes)) if total_max_bytes > 0 else b""
             except StreamcoreError as error:
-                self.counters.of(tp.topic).failed_fetches += 1
+                self.counters_of(tp.topic).failed_fetches += 1
                 reads.append(Read(tp, offset, b"", -1, -1, error))
                 continue
             total_max_bytes -= len(batches)

@@ -146,7 +146,7 @@ class Transport(Protocol):
         Args:
             timestamp_ms: Unix ms, EARLIEST or LATEST.
         Raises:
-            UnknownTopicError, LogOfflineError
+            UnknownTopicError, LogOfflineError, CorruptRecordError
         """
 
     async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:

@@ -139,7 +139,7 @@ class EmbeddedTransport:
                     max_bytes=min(config.max_message_bytes, config.segment_bytes),
                 )
             except StreamcoreError as error:
-                node.counters.of(tp.topic).failed_produces += 1
+                node.counters_of(tp.topic).failed_produces += 1
                 results[tp] = error
         appended = await node.append(
             encoded, records={tp: len(batches[tp]) for tp in encoded}, durable=acks is Acks.ALL
@@ -169,7 +169,7 @@ class EmbeddedTransport:
     def _fetched(self, read: Read) -> Fetched:
         if read.error is not None or not len(read.batches):
             return Fetched(read.tp, [], read.offset, read.high_watermark, read.log_start_offset, read.error)
-        counters = self.node.counters.of(read.tp.topic)
+        counters = self.node.counters_of(read.tp.topic)
         records, next_offset, corrupt = decode_batches(read.batches, read.offset)
         if corrupt is not None and next_offset == read.offset:
             # What is readable before the damage comes first; the next fetch, from here, meets the damage.

@@ -86,6 +86,8 @@ def test_one_failing_partition_does_not_affect_another(make: Make) -> None:
             assert await read_all(transport, A0) == []
             assert await read_all(transport, A1) == [(0, b"fine"), (1, b"fine")]
             assert transport.counters.of("a").failed_produces == 3
+            assert transport.counters.unknown.failed_produces == 1
+            assert "nowhere" not in transport.counters.topics
 
     asyncio.run(run())
 
