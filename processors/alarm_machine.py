@@ -24,7 +24,6 @@ earlier time than the change before it. So the same readings give the same chang
 portions they are read.
 """
 
-import json
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
@@ -129,7 +128,7 @@ TABLE: Final[dict[tuple[str, str], str]] = {
 
 def alarm_key(rule: str, element: tuple[str, ...]) -> str:
     """What tells the alarms of one source apart."""
-    return json.dumps([rule, *element], ensure_ascii=False) if element else rule
+    return msgspec.json.encode((rule, *element)).decode() if element else rule
 
 
 def next_moment(rule: Rule, alarm: AlarmState, patience_ms: int) -> tuple[int, Moment]:

@@ -5,7 +5,6 @@ source lags behind it is known from its last reading, and a moment of event time
 whose clock is ten minutes behind is not silent all the time, and its pending alarms are not cut short.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -31,6 +30,10 @@ from processors.rules import FORGET_AFTER_MS, Rule, check_rules
 
 INTERVAL_UNKNOWN_MS: Final = 30_000  # taken for the interval of a source with a single reading
 ELEMENTS_MAX: Final = 1000  # alarms of one source: names that come from outside must not fill the store
+
+
+_encode_sorted: Final = msgspec.json.Encoder(order="sorted").encode
+_decode_labels: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class SourceState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -71,12 +74,11 @@ class Outcome(NamedTuple):
 
 def source_key(labels: Mapping[str, str]) -> str:
     """The labels as text, the same for the same labels; `source_labels` reads it back."""
-    return json.dumps(labels, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _encode_sorted(labels).decode()
 
 
 def source_labels(key: str) -> dict[str, str]:
-    labels: dict[str, str] = json.loads(key)
-    return labels
+    return _decode_labels(key)
 
 
 class Evaluation:
