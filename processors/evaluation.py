@@ -186,13 +186,12 @@ class Evaluation:
         return alarms, changes
 
     def _records(self, labels: Mapping[str, str], changes: list[Change]) -> list[Alarm]:
-        if len(changes) > 1:
+        if len(changes) > 1:  # stable, so what one alarm does at one moment stays in its order
             changes.sort(
                 key=lambda change: (
                     change.alarm.changed_ms,
                     self._order.get(change.alarm.rule, -1),
                     tuple(change.alarm.element.values()),
-                    change.alarm.sequence,
                 )
             )
         return [alarm_of(self._by_name.get(change.alarm.rule), change.alarm.rule, labels, change) for change in changes]

@@ -278,3 +278,9 @@ def test_the_table_leads_only_to_states_that_it_has() -> None:
     assert targets <= rows | {"ended"}
     assert rows - {"inactive", "no_data_after_firing"} == targets - {"ended"}
     assert {said for _, said in TABLE} == set(Verdict) | set(Moment)
+
+
+def test_an_alarm_that_resolves_and_falls_silent_at_one_moment_does_so_in_this_order() -> None:
+    rule = Rule("HighCpu", "cpu > 90", keep_firing_for=1, expect=expect(40))
+    alarms = watch(rule, [(0, 91.0), (20, 10.0)], until=60)
+    assert [(alarm.state, alarm.at_ms) for alarm in alarms[2:]] == [("resolved", 60_000), ("no_data", 60_000)]
