@@ -165,7 +165,7 @@ class LogDirectory:
     def _finish_deletions(self) -> None:
         """Partitions of deleted topics that a stop has left."""
         deleted = {(topic.name, partition) for topic in self._deleting for partition in range(topic.partitions)}
-        for name in self._disk.list(self.path):
+        for name in self._disk.list_directory(self.path):
             if filenames.is_deleted_directory(name):
                 self._remove_tree(name)
                 continue
@@ -186,7 +186,7 @@ class LogDirectory:
 
     def _set_strays_aside(self) -> None:
         """A partition's directory that no topic owns (a creation that did not finish, a damaged file) is renamed."""
-        for name in self._disk.list(self.path):
+        for name in self._disk.list_directory(self.path):
             key = filenames.parse_partition_directory(name)
             if key is None:
                 continue
@@ -395,7 +395,7 @@ class LogDirectory:
     def _remove_tree(self, name: str) -> None:
         path = f"{self.path}/{name}"
         self._files.forget_directory(path)
-        for file in self._disk.list(path):
+        for file in self._disk.list_directory(path):
             self._disk.remove(f"{path}/{file}")
         self._disk.remove_directory(path)
 
@@ -473,7 +473,7 @@ class LogDirectory:
         if self._closed:
             return
         self._closed = True
-        orderly = True
+        orderly = not self._offline  # what could not be opened must not be believed the next time
         try:
             for log in self._logs.values():
                 if log.offline_reason is None:

@@ -50,7 +50,7 @@ class Disk(Protocol):
 
     def size(self, path: str) -> int: ...
 
-    def list(self, path: str) -> list[str]:
+    def list_directory(self, path: str) -> list[str]:
         """Names inside a directory, sorted."""
 
     def make_directory(self, path: str) -> None:
@@ -161,7 +161,7 @@ class RealDisk:
     def size(self, path: str) -> int:
         return os.stat(path).st_size
 
-    def list(self, path: str) -> list[str]:
+    def list_directory(self, path: str) -> list[str]:
         return sorted(os.listdir(path))
 
     def make_directory(self, path: str) -> None:

@@ -71,7 +71,7 @@ class MemoryDisk:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return len(self._files[path])
 
-    def list(self, path: str) -> list[str]:
+    def list_directory(self, path: str) -> list[str]:
         if not self._is_directory(path):
             raise FileNotFoundError(errno.ENOENT, "no such directory", path)
         prefix = path.rstrip("/") + "/"
@@ -101,7 +101,7 @@ class MemoryDisk:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
 
     def remove_directory(self, path: str) -> None:
-        if self.list(path):
+        if self.list_directory(path):
             raise OSError(errno.ENOTEMPTY, "directory not empty", path)
         self._directories.remove(path)
 

@@ -371,8 +371,12 @@ class PartitionLog:
         start = segment.locate(self._log_start_offset)
         if start is None:
             return None
-        batches = [found for found in segment.scan(start.position) if found.header.max_timestamp > NO_TIMESTAMP]
-        return max(batches, key=lambda found: found.header.max_timestamp, default=None)
+        batches = list(segment.scan(start.position))
+        # The header of the batch that the log starts in speaks of deleted records too.
+        visible = [r.timestamp for r in decode(segment.read_batch(start)) if r.offset >= self._log_start_offset]
+        batches[0] = Found(start.position, start.header._replace(max_timestamp=max(visible, default=NO_TIMESTAMP)))
+        best = max(batches, key=lambda found: found.header.max_timestamp)
+        return best if best.header.max_timestamp > NO_TIMESTAMP else None
 
     # ---- forget
 

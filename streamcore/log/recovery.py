@@ -61,7 +61,6 @@ def load(
     if end_offset is None:
         if clean:
             logger.warning("%s: the last segment does not end with a whole batch; it is verified", directory)
-            recovery_point = min(recovery_point, segments[-1].base_offset)
         segments, end_offset = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point)
     if end_offset < log_start_offset:
         # Records above the start were lost unsynced; offsets that were deleted are never given out again.
@@ -78,7 +77,7 @@ def _sweep(files: OpenFiles, directory: str) -> list[str]:
     """Remove what a crash left behind; the names that stay."""
     disk = files.disk
     finish_replacements(disk, directory)
-    names = disk.list(directory)
+    names = disk.list_directory(directory)
     logs = {name for name in names if name.endswith(filenames.LOG)}
     kept = []
     for name in names:

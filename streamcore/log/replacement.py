@@ -38,7 +38,7 @@ def write_replacement(disk: Disk, directory: str, base_offset: int, end_offset: 
 
 def finish_replacement(disk: Disk, directory: str, base_offset: int, end_offset: int) -> None:
     """Steps 3 and 4; repeated after a crash, they do what is left of them."""
-    names = disk.list(directory)
+    names = disk.list_directory(directory)
     for name in names:
         other = filenames.segment_base_offset(name)
         if other is not None and base_offset < other < end_offset:
@@ -53,7 +53,7 @@ def finish_replacement(disk: Disk, directory: str, base_offset: int, end_offset:
 
 def finish_replacements(disk: Disk, directory: str) -> None:
     """For a start: complete what had reached step 2."""
-    for name in disk.list(directory):
+    for name in disk.list_directory(directory):
         swap = filenames.parse_swap(name)
         if swap is not None:
             finish_replacement(disk, directory, *swap)

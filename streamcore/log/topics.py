@@ -59,7 +59,7 @@ def read_topics(disk: Disk, directory: str) -> tuple[dict[str, TopicMeta], list[
 
 def _from_directories(disk: Disk, directory: str) -> dict[str, TopicMeta]:
     partitions: dict[str, int] = {}
-    for name in disk.list(directory):
+    for name in disk.list_directory(directory):
         parsed = filenames.parse_partition_directory(name)
         if parsed is not None:
             topic, partition = parsed

@@ -227,7 +227,7 @@ class FaultyDisk:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return len(self._names[path].data)
 
-    def list(self, path: str) -> list[str]:
+    def list_directory(self, path: str) -> list[str]:
         self.enter("list", path)
         if path not in self._directories:
             raise FileNotFoundError(errno.ENOENT, "no such directory", path)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.errors import CorruptRecordError, InvalidRecordError
-from streamcore.records.batch import BatchHeader
+from streamcore.records.batch import BatchHeader, seal
 from streamcore.records.codec import decode, encode, iterate, recompress
 from streamcore.records.compression import COMPRESSIONS
 from streamcore.types import OutRecord
@@ -80,8 +80,6 @@ def test_garbage_is_a_corrupt_record(garbage: bytes) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 7))
 def test_garbage_under_a_right_checksum_is_a_clear_error(garbage: bytes, attributes: int) -> None:
-    from streamcore.records.batch import seal
-
     batch = bytearray(encode([(b"key", b"value", 1, ())])[:61]) + garbage
     batch[8:12] = (len(batch) - 12).to_bytes(4, "big")
     batch[22] = attributes
