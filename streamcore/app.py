@@ -213,6 +213,16 @@ class App:
         """Let `count` reach a worker that somebody else made."""
         self._worker = worker
 
+    def stop(self) -> None:
+        """Ask the running worker for an orderly stop."""
+        if self._worker is not None:
+            self._worker.request_stop()
+
+    async def drained(self) -> None:
+        """Wait until the running worker has done and committed all input, and no joined row waits for its close."""
+        if self._worker is not None:
+            await self._worker.drained()
+
     @asynccontextmanager
     async def running(self, **overrides: Any) -> AsyncIterator[Worker]:
         """A worker for the length of an `async with`, in whatever loop is running."""

@@ -53,6 +53,7 @@ class Outlet(Protocol):
     ) -> Awaitable[SentRecord]: ...
 
     def tail(self, topic: "Topic", since_ms: int | None) -> AsyncIterator[Event]: ...
+    def history(self, topic: "Topic") -> AsyncIterator[Event]: ...
 
 
 def headers_of(headers: HeadersArg) -> Headers:
@@ -209,6 +210,10 @@ class Topic:
             since: begin this many seconds back; by default with what comes next.
         """
         return self._outlet().tail(self, None if since is None else milliseconds(since, "since"))
+
+    def history(self) -> AsyncIterator[Event]:
+        """Every record that the topic holds now, partition by partition, without a group."""
+        return self._outlet().history(self)
 
     def __repr__(self) -> str:
         return f"<Topic {self.name}>"

@@ -488,6 +488,11 @@ class Run:
             deadline_ms = min(deadline_ms, closing_ms)
         return deadline_ms
 
+    @property
+    def has_waiting_rows(self) -> bool:
+        """Whether a joined row waits for the watermark."""
+        return self.join is not None and self.join.deadline_ms() is not None
+
     async def fire(self) -> None:
         """Close and expire the windows that are due."""
         self.group.progressed()

@@ -1,7 +1,7 @@
 """A worker: runs what an app declares, until it is told to stop or something needs a person."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from streamcore.engine.run import Run
 from streamcore.engine.services import Services, logger
 from streamcore.engine.status import read_records, readable, refresh_metrics, status
 from streamcore.engine.stream_task import StreamTask
-from streamcore.engine.watchdog import Watchdog
+from streamcore.engine.watchdog import Watchdog, is_drained
 from streamcore.errors import DecodeError, StreamcoreError, UsageError
 from streamcore.events import Event
 from streamcore.records.partitioner import partition_for
@@ -26,7 +26,7 @@ from streamcore.state.store import Store
 from streamcore.tables import Table
 from streamcore.topics import Topic
 from streamcore.transport import connect
-from streamcore.transport.base import LATEST, Transport
+from streamcore.transport.base import EARLIEST, LATEST, Fetched, Transport
 from streamcore.types import TP
 
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
@@ -204,6 +204,20 @@ class Worker:
         if self._failed is not None and self._failed.done():
             self._failed.result()
         return 0
+
+    async def drained(self) -> None:
+        """Wait until every agent has done and committed all there is, and no joined row waits for its close."""
+        transport = self.services.transport
+        while True:
+            # A record that is still queued here is input too.
+            if self.producer.is_empty:
+                ends = await transport.list_offsets({source.tp for run in self.runs for source in run.inputs}, LATEST)
+                if all(
+                    run.finished or (is_drained(run, ends) and not run.group.has_progress and not run.has_waiting_rows)
+                    for run in self.runs
+                ):
+                    return
+            await asyncio.sleep(TICK_S)
 
     def request_stop(self) -> None:
         """Ask for an orderly stop; safe in a signal handler."""
@@ -392,7 +406,7 @@ class Worker:
     async def tail(self, topic: Topic, since_ms: int | None) -> AsyncIterator[Event]:
         """Records of all partitions as they come; those that do not decode are left out."""
         transport, services = self.services.transport, self.services
-        tps = [TP(topic.name, partition) for partition in range(services.partitions(topic.name))]
+        tps = self._partitions_of(topic)
         when_ms = LATEST if since_ms is None else services.clock.now_ms() - since_ms
         positions = dict(await transport.list_offsets(tps, when_ms))
         while True:
@@ -402,13 +416,29 @@ class Worker:
                     await asyncio.sleep(TICK_S)
                     continue
                 positions[part.tp] = part.next_offset
-                for record in part.records:
-                    try:
-                        value = None if record.value is None else topic.value_codec.loads(record.value)
-                        key = None if record.key is None else topic.key_codec.loads(record.key)
-                    except DecodeError:
-                        continue
-                    yield Event(part.tp, record, key, value, record.timestamp)
+                for event in _decoded(topic, part):
+                    yield event
+
+    async def history(self, topic: Topic) -> AsyncIterator[Event]:
+        """Every record that is there now; those that do not decode are left out."""
+        transport = self.services.transport
+        tps = self._partitions_of(topic)
+        positions = dict(await transport.list_offsets(tps, EARLIEST))
+        ends = await transport.list_offsets(tps, LATEST)
+        for tp in tps:
+            while positions[tp] < ends[tp]:
+                fetched = await transport.fetch({tp: positions[tp]}, max_wait_ms=0)
+                if not fetched:
+                    break
+                if fetched[0].error is not None:
+                    raise fetched[0].error
+                positions[tp] = fetched[0].next_offset
+                for event in _decoded(topic, fetched[0]):
+                    if event.offset < ends[tp]:
+                        yield event
+
+    def _partitions_of(self, topic: Topic) -> list[TP]:
+        return [TP(topic.name, partition) for partition in range(self.services.partitions(topic.name))]
 
     def _task_for_key(self, table: Table, key: Any) -> StreamTask:
         count = self.services.table_partitions.get(table.name, table.partitions or len(self.tasks))
@@ -432,3 +462,13 @@ class Worker:
         if not isinstance(partition, WindowPartition):
             raise UsageError(f"table {table.name} has no windows before an agent has used it")
         return partition
+
+
+def _decoded(topic: Topic, part: Fetched) -> Iterator[Event]:
+    for record in part.records:
+        try:
+            value = None if record.value is None else topic.value_codec.loads(record.value)
+            key = None if record.key is None else topic.key_codec.loads(record.key)
+        except DecodeError:
+            continue
+        yield Event(part.tp, record, key, value, record.timestamp)

@@ -80,8 +80,10 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
         refresh = getattr(worker, "refresh_metrics", None)
         if refresh is not None:  # gauges that are counted only when somebody looks
             await refresh()
-        registry = getattr(worker, "metrics_registry", None) or REGISTRY
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        own = getattr(worker, "metrics_registry", None)
+        # The worker's own, and whatever the app and its libraries count in the default registry.
+        body = generate_latest(own) if own is not None else b""
+        return Response(body + generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(request: Request) -> Response:
         return _probe(worker.healthy(), "healthy")
