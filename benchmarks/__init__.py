@@ -1,0 +1,1 @@
+"""What streamcore does per second, as a ratio to what the machine can do at all."""
