@@ -5,7 +5,10 @@ one sentence with an exit code. Commands are loaded when they are used, so that 
 """
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from streamcore.app import App
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -15,7 +18,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     PROGRAM.main(args=None if args is None else list(args))
 
 
-def main_for(app: object, args: Sequence[str] | None = None) -> NoReturn:
+def main_for(app: "App", args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line of one app, as `python app.py worker` does, and exit.
 
     Args:

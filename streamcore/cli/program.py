@@ -3,13 +3,16 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from streamcore.cli.commands import Commands
 from streamcore.cli.problems import ExitCode, forget_stdout, report
 from streamcore.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from streamcore.app import App
 
 # Command -> (module in streamcore.cli, attribute in it), in the order of the help text: from first steps to repair.
 COMMANDS = {
@@ -27,7 +30,7 @@ COMMANDS = {
 class Program(Commands):
     """The outermost group: imports a command when it is asked for and reports whatever goes wrong."""
 
-    def __init__(self, app: object = None, **attrs: Any) -> None:
+    def __init__(self, app: "App | None" = None, **attrs: Any) -> None:
         super().__init__(**attrs)
         self.app = app
 
@@ -92,10 +95,10 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-def _program(app: object, help_text: str) -> Program:
+def _program(app: "App | None", help_text: str) -> Program:
     return Program(
         app=app,
-        name="streamcore" if app is None else str(getattr(app, "id", "app")),
+        name="streamcore" if app is None else app.id,
         help=help_text,
         params=[
             click.Option(
@@ -128,6 +131,6 @@ PROGRAM = _program(
 )
 
 
-def program_for(app: object) -> Program:
+def program_for(app: "App") -> Program:
     """The command line of one app: the same commands without -A, on the app's own log."""
-    return _program(app, f"Run the app '{getattr(app, 'id', 'app')}', or look at its topics, groups and tables.")
+    return _program(app, f"Run the app '{app.id}', or look at its topics, groups and tables.")

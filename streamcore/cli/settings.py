@@ -2,9 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from streamcore.app import App
 
 DATA_DEFAULT = "streamcore-data"
 
@@ -17,7 +20,7 @@ class Settings:
     broker: str | None = None
     json: bool = False
     debug: bool = False
-    app: object = None  # the app whose own command line this is (`python app.py …`)
+    app: "App | None" = None  # the app whose own command line this is (`python app.py …`)
 
     def broker_given(self) -> str | None:
         """The URL that the caller named by option or environment; None when an app's own choice may hold."""
@@ -38,8 +41,7 @@ class Settings:
         given = self.broker_given()
         if given is not None:
             return given
-        url = getattr(self.app, "broker", None)
-        return url if isinstance(url, str) else f"embedded:{DATA_DEFAULT}"
+        return f"embedded:{DATA_DEFAULT}" if self.app is None else self.app.conf.broker
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:

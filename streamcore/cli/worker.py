@@ -5,19 +5,31 @@ import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamcore.cli.commands import Command
 from streamcore.cli.discovery import find_app
+from streamcore.cli.output import plural
 from streamcore.cli.problems import ExitCode
 from streamcore.cli.settings import Settings
 
 if TYPE_CHECKING:
-    from streamcore.app import App
+    from rich.progress import Progress
 
+    from streamcore.app import App
+    from streamcore.engine.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+OnRecovery = Callable[[str, int, int, int], None]  # table, partition, rows done, rows in all
+
+RECOVERY_LOG_S = 5.0
+ANNOUNCE_POLL_S = 0.05
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -70,19 +82,28 @@ def _app(settings: Settings, spec: str | None) -> "App":
         return find_app(spec)
     if settings.app is None:
         raise click.UsageError("Which app? Name its module: streamcore worker -A health  (or -A health.py).")
-    return cast("App", settings.app)
+    return settings.app
 
 
 def start_logging(level: str, logfile: Path | None) -> None:
     """Log lines to stderr or a file; the worker's own errors reach people here."""
-    handler: logging.Handler
-    handler = logging.StreamHandler(sys.stderr) if logfile is None else logging.FileHandler(logfile)
+    handler: logging.Handler = _Stderr() if logfile is None else logging.FileHandler(logfile)
     handler.setFormatter(_Lines(colour=logfile is None and sys.stderr.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # uvicorn says every request at info: of use only to who debugs the pages.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING if level != "debug" else logging.DEBUG)
+
+
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at the moment, so that log lines and a progress bar keep out of each other's way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
 
 
 class _Lines(logging.Formatter):
@@ -102,14 +123,19 @@ class _Lines(logging.Formatter):
 
 
 def run_worker(app: "App", options: dict[str, Any]) -> int:
-    """Run an app in this process until it stops or a signal stops it; returns the exit code."""
+    """Run an app in this process until it stops or a signal stops it; returns the exit code.
+
+    Args:
+        options: settings that win over the app's own.
+    """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(app, options))
+        return runner.run(_serve(app, options, recovery_progress()))
 
 
-async def _serve(app: "App", options: dict[str, Any]) -> int:
+async def _serve(app: "App", options: dict[str, Any], on_recovery: OnRecovery) -> int:
     loop = asyncio.get_running_loop()
-    worker = app.worker(**options)
+    worker = app.worker(on_recovery=on_recovery, **options)
+    running = loop.create_task(worker.run(), name="worker")
     stopping = False
 
     def on_signal(number: signal.Signals) -> None:
@@ -119,16 +145,74 @@ async def _serve(app: "App", options: dict[str, Any]) -> int:
             click.echo("Stopped at once; the next start recovers from the log.", err=True)
             os._exit(128 + number)
         stopping = True
-        worker.request_stop()
+        logger.info("stopping in order; a second signal ends at once")
+        if worker.phase == "running":
+            worker.request_stop()
+        else:
+            running.cancel()  # what it would recover now, the next start recovers as well
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
+    announcing = loop.create_task(_announce(app, worker), name="announce")
     try:
-        code = await worker.run()
+        return await running
+    except asyncio.CancelledError:
+        if not stopping:
+            raise
+        return ExitCode.DONE
     finally:
+        announcing.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-    return int(code or ExitCode.DONE)
+
+
+async def _announce(app: "App", worker: "Worker") -> None:
+    """One line that says that it works now, and where to look."""
+    while worker.phase in ("starting", "recovering"):  # noqa: ASYNC110 - the engine tells nobody when it changes
+        await asyncio.sleep(ANNOUNCE_POLL_S)
+    if worker.phase != "running":
+        return
+    agents = plural(len(app.agents), "agent")
+    pages = f", pages at http://{app.conf.web_host}:{app.conf.web_port}" if app.conf.web_enabled else ""
+    logger.info("app %s is running on %s: %s%s; Ctrl-C stops it", app.id, app.conf.broker, agents, pages)
+
+
+def recovery_progress() -> OnRecovery:
+    """Shows how table recovery goes: as a bar on a terminal, as a log line now and then elsewhere."""
+    return _RecoveryBar() if sys.stderr.isatty() else _RecoveryLines()
+
+
+class _RecoveryLines:
+    def __init__(self) -> None:
+        self._told_s = time.monotonic()
+
+    def __call__(self, table: str, partition: int, done: int, total: int) -> None:
+        if time.monotonic() - self._told_s < RECOVERY_LOG_S:
+            return
+        self._told_s = time.monotonic()
+        logger.info("recovering table %s, partition %d: %d of %d rows", table, partition, done, total)
+
+
+class _RecoveryBar:
+    """One bar, on the screen only while a partition is being recovered: a worker's log has the terminal otherwise."""
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+
+    def __call__(self, table: str, partition: int, done: int, total: int) -> None:
+        if done >= total:
+            if self._bars is not None:
+                self._bars.stop()
+                self._bars = None
+            return
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bars = Progress(console=Console(stderr=True), transient=True)
+            self._bars.add_task(f"recovering {table}, partition {partition}", total=total)
+            self._bars.start()
+        self._bars.update(self._bars.task_ids[0], completed=done)
 
 
 def _loop_factory() -> Any:
