@@ -107,8 +107,29 @@ def second_by_second(
             changes.append((new, at))
             state = new
 
+    def elapse(now_ms: int, now: int) -> None:
+        """What time alone brings about; `now` is what the second is called."""
+        nonlocal last, rhythm
+        if last is None:
+            return
+        missed_turn = now_ms - last * 1000 >= 2 * (rhythm or 30_000)
+        if state == "pending" and now_ms - since * 1000 >= for_ * 1000 and missed_turn:
+            enter("firing", now)
+        elif state == "recovering" and now_ms - clear_since * 1000 >= keep * 1000 and missed_turn:
+            enter("over", now)
+        if silent_after is not None and state != "no_data" and now_ms - last * 1000 >= silent_after * 1000:
+            enter("no_data", now)
+        if now_ms - last * 1000 >= forget_after * 1000:
+            last, rhythm = None, 0
+            if state != "inactive":
+                enter("over", now)
+
     for now in range(until + 1):
-        if now in readings:
+        if now not in readings:
+            elapse(now * 1000, now)
+        else:
+            # Deadlines are whole seconds and come after a reading; a turn may have been missed between two seconds.
+            elapse(now * 1000 - 1, now)
             value = readings[now]
             if last is not None:
                 gap = (now - last) * 1000
@@ -131,20 +152,6 @@ def second_by_second(
                 enter("firing", now)
             elif state == "recovering" and now - clear_since >= keep:
                 enter("over", now)
-            continue
-        if last is None:
-            continue
-        missed_turn = (now - last) * 1000 >= 2 * (rhythm or 30_000)
-        if state == "pending" and now - since >= for_ and missed_turn:
-            enter("firing", now)
-        elif state == "recovering" and now - clear_since >= keep and missed_turn:
-            enter("over", now)
-        if silent_after is not None and state != "no_data" and now - last >= silent_after:
-            enter("no_data", now)
-        if now - last >= forget_after:
-            last, rhythm = None, 0
-            if state != "inactive":
-                enter("over", now)
     return changes
 
 
@@ -166,7 +173,6 @@ def test_with_any_readings_and_silences_an_alarm_lives_as_told_second_by_second(
         expect=None if silent_after is None else expect(silent_after),
         forget_after=100,
     )
-    # The machine speaks in whole milliseconds, the walk in seconds: the rhythm alone can fall between two of them.
     alarms = watch(rule, sorted(readings.items()), until=400)
     told = [(alarm.state, -(-alarm.at_ms // 1000)) for alarm in alarms]
     assert told == second_by_second(readings, 400, for_, keep, silent_after, 100)
