@@ -173,7 +173,9 @@ async def _announce(app: "App", worker: "Worker") -> None:
     if worker.phase != "running":
         return
     agents = plural(len(app.agents), "agent")
-    pages = f", pages at http://{app.conf.web_host}:{app.conf.web_port}" if app.conf.web_enabled else ""
+    # The web server knows the port that port 0 became.
+    urls = [str(service.url) for service in worker.extra_services if hasattr(service, "url")]
+    pages = f", pages at {urls[0]}" if urls else ""
     logger.info("app %s is running on %s: %s%s; Ctrl-C stops it", app.id, app.conf.broker, agents, pages)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamcore.errors import StreamcoreError, UnknownTopicError
+from streamcore.errors import StreamcoreError, UnknownTopicError, UsageError
 from streamcore.state.partitions import Row
 from streamcore.state.store import META, Change
 from streamcore.transport.base import METADATA_MAX_BYTES, Committed
@@ -51,7 +51,11 @@ async def commit(group: "CommitGroup") -> None:
     states = {run: run.state() for run in group.runs}
     rows: dict[str, list[Row]] = {}
     for name, table in group.tables.items():
-        if taken := table.take():
+        try:
+            taken = table.take()
+        except (TypeError, ValueError, UsageError) as error:
+            raise UsageError(f"table {name} cannot hold a value that was put into it: {error}") from error
+        if taken:
             rows[name] = taken
 
     # 1 and 2: outputs first, so that a reader never sees a state whose outputs are missing.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamcore.engine.commit import commit
 from streamcore.engine.services import Services, logger
-from streamcore.errors import StreamcoreError
+from streamcore.errors import StreamcoreError, UsageError
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.topics import SentRecord
 from streamcore.types import TP, OutRecord
@@ -192,6 +192,8 @@ class CommitGroup:
                 await commit(self)
                 self.failing = None
                 return
+            except UsageError:
+                raise  # a value that its table cannot hold: trying again would not help
             except (StreamcoreError, OSError) as error:
                 # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
                 self.services.metrics.commit_errors[()] += 1

@@ -725,7 +725,7 @@ class Run:
         if self.join is not None:
             state["join"] = {
                 "low": [self.join.low_offset(side) for side in range(len(self.inputs))],
-                "closed_to": self.join_closed_to,
+                "closed_to": list(self.join_closed_to) if self.join_closed_to is not None else None,
                 "late": [self.join.late_offsets(side) for side in range(len(self.inputs))],
             }
         return state

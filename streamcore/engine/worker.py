@@ -249,6 +249,8 @@ class Worker:
             run.failed = self._failed
             self._run_tasks[run] = loop.create_task(run.run(), name=f"agent {run.name}")
             self._committers[run] = loop.create_task(run.group.keep_committing(), name=f"commit {run.name}")
+            self._run_tasks[run].add_done_callback(self._on_end)
+            self._committers[run].add_done_callback(self._on_end)
         self.phase = "running"
         for name, function in self._declarations.tasks:
             self._background.append(loop.create_task(self._supervise(name, function), name=f"task {name}"))
@@ -346,6 +348,17 @@ class Worker:
             except Exception as error:
                 self.failing_tasks[timer.name] = f"timer {timer.name} failed: {type(error).__name__}: {error}"
                 logger.exception("timer %s failed; it is called again in %g s", timer.name, timer.interval_s)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        """A run or a committer ended; with an error it is one that nobody expected, and the worker must not go on."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.error("%s ended", task.get_name(), exc_info=error)
+        self._fail(
+            error
+            if isinstance(error, StreamcoreError)
+            else StreamcoreError(f"{task.get_name()} ended: {type(error).__name__}: {error}")
+        )
 
     def _fail(self, error: StreamcoreError) -> None:
         if self._failed is not None and not self._failed.done():

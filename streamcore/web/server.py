@@ -5,6 +5,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any
@@ -47,6 +48,7 @@ GENERIC: Sequence[tuple[str, str, str, bool]] = (
 )
 # Paths the pages and the machines around them rely on: an app cannot take them.
 RESERVED = ("/api", "/assets", "/events", "/healthz", "/metrics", "/readyz", "/static")
+_PARAMETER = re.compile(r"\{[a-zA-Z_]\w*(:(str|int|float|path|uuid))?\}")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # a page of an app may take any, as in Faust
 
 
@@ -161,13 +163,10 @@ def _page_route(page: Page, shell: Shell, feed: Feed, worker: WebWorker) -> Rout
         view = View(request, shell, feed, worker)
         return as_response(await page.handler(view, request, **request.path_params), page)
 
+    if set(_PARAMETER.sub("", page.path)) & set("{}"):
+        raise UsageError(f"page({page.path!r}): a path parameter is {{name}}, {{name:int}} or {{name:path}}")
     name = getattr(page.handler, "__name__", page.path)
-    try:
-        return Route(page.path, endpoint, methods=METHODS, name=name)
-    except (AssertionError, ValueError) as error:
-        raise UsageError(
-            f"page({page.path!r}): {error}; a path parameter is {{name}}, {{name:int}} or {{name:path}}"
-        ) from error
+    return Route(page.path, endpoint, methods=METHODS, name=name)
 
 
 def _mount(path: str, app: Any) -> Mount:
