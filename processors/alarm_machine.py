@@ -19,8 +19,8 @@ What the words mean, as in Prometheus where it has them (`rules/alerting.go`); i
 - A reading at exactly a deadline counts before the deadline does.
 - An alarm without any reading for `forget_after` ends, so nothing stays for ever because a machine was sold.
 
-Time never goes backwards: a reading that is not newer than the last one is ignored, and a change never carries an
-earlier time than the change before it. So the same readings give the same changes, whenever and in whatever
+Time never goes backwards: a reading that is not newer than the last one is ignored, and within an episode (from
+inactive to its end) a change never carries an earlier time than the one before it. So the same readings give the same changes, whenever and in whatever
 portions they are read.
 """
 
@@ -236,7 +236,6 @@ def _step(
                 rule=alarm.rule,
                 element=alarm.element,
                 last_ms=alarm.last_ms,
-                changed_ms=at_ms,
                 value=alarm.value,
                 latest=alarm.latest[-1:],
             )

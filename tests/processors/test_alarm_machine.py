@@ -290,3 +290,17 @@ def test_an_alarm_that_resolves_and_falls_silent_at_one_moment_does_so_in_this_o
     rule = Rule("HighCpu", "cpu > 90", keep_firing_for=1, expect=expect(40))
     alarms = watch(rule, [(0, 91.0), (20, 10.0)], until=60)
     assert [(alarm.state, alarm.at_ms) for alarm in alarms[2:]] == [("resolved", 60_000), ("no_data", 60_000)]
+
+
+def test_episodes_never_share_their_start_even_where_the_clock_was_ahead_of_the_readings() -> None:
+    rule = Rule("HighCpu", "cpu > 90", expect=expect(10))
+    evaluation = Evaluation([rule])
+    source = evaluation.take({}, None, {"cpu": 1.0}, 0, 0, Origin("readings", 0, 0)).source
+    assert source is not None
+    outcome = evaluation.pass_time({}, source, 60_000)
+    alarms, source = outcome.alarms, outcome.source
+    for offset, value in enumerate([1.0, 91.0, 1.0, 91.0, 1.0], 1):
+        outcome = evaluation.take({}, source, {"cpu": value}, offset * 100, 60_000, Origin("readings", 0, offset))
+        alarms, source = alarms + outcome.alarms, outcome.source
+    assert [alarm.state for alarm in alarms] == ["no_data", *["resolved", "firing"] * 2, "resolved"]
+    assert len({alarm.id for alarm in alarms}) == 3
