@@ -20,8 +20,8 @@ What the words mean, as in Prometheus where it has them (`rules/alerting.go`); i
 - An alarm without any reading for `forget_after` ends, so nothing stays for ever because a machine was sold.
 
 Time never goes backwards: a reading that is not newer than the last one is ignored, and within an episode (from
-inactive to its end) a change never carries an earlier time than the one before it. So the same readings give the same changes, whenever and in whatever
-portions they are read.
+inactive to its end) a change never carries an earlier time than the one before it. So the same readings give the same
+changes, whenever and in whatever portions they are read.
 """
 
 from enum import StrEnum
