@@ -7,29 +7,18 @@ counted in `ignored_total`.
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import quantiles
 from typing import Any, Literal
 
 import msgspec
 
-from apps.health_monitoring.page.series import (
-    COLUMN,
-    NAME_MAX,
-    WINDOW_MS,
-    Host,
-    finite,
-    log_line,
-    milliseconds,
-    thinned,
-)
+from apps.health_monitoring.page.series import COLUMN, NAME_MAX, WINDOW_MS, Host, finite, milliseconds, thinned
+from apps.health_monitoring.page.shapes import alarm_shape, builtins, disks, processes, series_of, statistics
 from streamcore.clock import SYSTEM_CLOCK, Clock
 
 HOSTS_MAX = 256
 ALARMS_MAX = 500  # that are not over
 RESOLVED_MAX = 50
-RECORDS_MAX = 40
-STORY_LINES = 20
 AHEAD_MAX_MS = 300_000  # a clock further ahead than this is wrong, not early
 LIVE_MS = 3_600_000  # readings older than this are a replay
 FORGET_MS = 3_600_000  # a silent host without an alarm leaves the page
@@ -65,18 +54,6 @@ def levels_of(rules: Iterable[Any]) -> list[Level]:
     return found
 
 
-def series_of(metric: Any) -> str | None:
-    """The column behind a rule's metric: `cpu`, `metrics.cpu`, `metrics.disks.*.percent`."""
-    if not isinstance(metric, str):
-        return None
-    if metric in COLUMN:
-        return metric
-    if metric.startswith(("metrics.disks", "disks")) and metric.endswith("percent"):
-        return "disk_percent"
-    last = metric.rsplit(".", 1)[-1]
-    return last if last in COLUMN else None
-
-
 class Board:
     """Hosts and alarms as of now."""
 
@@ -99,7 +76,7 @@ class Board:
 
     def health(self, value: Any) -> None:
         """Take one Health, as a model or as a dict."""
-        value = _builtins(value)
+        value = builtins(value)
         host = str(value.get("host") or "")[:NAME_MAX] if value is not None else ""
         at_ms = milliseconds(value.get("time")) if value is not None else None
         now_ms = self._clock.now_ms()
@@ -120,11 +97,17 @@ class Board:
 
     def alarm(self, value: Any) -> None:
         """Take one change of an alarm, as a model or as a dict; a repeat or an older change is ignored."""
-        value = _builtins(value)
+        value = builtins(value)
         if value is None or not value.get("id") or not value.get("state"):
             self.ignored_total += 1
             return
-        alarm = self._told(value)
+        level = self._levels.get(str(value.get("rule")))
+        alarm = alarm_shape(
+            value,
+            level.metric if level else None,
+            level.clear if level else None,
+            level.comparison if level else "",
+        )
         key = alarm["id"]
         before = self._alarms.get(key) or self._resolved.get(key)
         if before is not None and before["sequence"] >= alarm["sequence"]:
@@ -143,41 +126,6 @@ class Board:
             self._alarms[key] = alarm
             if len(self._alarms) > ALARMS_MAX:
                 del self._alarms[min(self._alarms, key=lambda each: self._alarms[each]["at_ms"])]
-
-    def _told(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        labels = {str(name)[:100]: str(label)[:NAME_MAX] for name, label in (value.get("labels") or {}).items()}
-        context = value.get("context")
-        context = context if isinstance(context, Mapping) else {}
-        rule = str(value.get("rule") or "")[:200]
-        level = self._levels.get(rule)
-        metric = series_of(value.get("metric") or value.get("expr")) or (level.metric if level else None)
-        clear = finite(value.get("clear"))
-        return {
-            "id": str(value["id"])[:500],
-            "sequence": int(value.get("sequence") or 0),
-            "rule": rule,
-            "state": str(value["state"]),
-            "severity": str(value.get("severity") or labels.get("severity") or "")[:40],
-            "host": labels.get("host", ""),
-            "labels": {name: label for name, label in labels.items() if name not in ("host", "severity", "alertname")},
-            "metric": metric,
-            "value": finite(value.get("value")),
-            "first_value": finite(value.get("first_value")),
-            "peak": finite(value.get("peak")),
-            "reason": str(value.get("reason") or "")[:40],
-            "threshold": finite(value.get("threshold")),
-            "comparison": str(value.get("comparison") or (level.comparison if level else ""))[:2],
-            "clear": clear if clear is not None else level.clear if level else None,
-            **{name: value.get(name) for name in ("since_ms", "started_ms", "fired_ms", "resolved_ms")},
-            "at_ms": int(value.get("at_ms") or 0),
-            "annotations": {str(k)[:100]: str(v)[:2000] for k, v in (value.get("annotations") or {}).items()},
-            "records": _origins(value.get("records")),
-            "stats": context.get("stats"),
-            "lines": [
-                log_line(line) for line in (context.get("lines") or ())[-STORY_LINES:] if isinstance(line, Mapping)
-            ],
-            "top": [process for process in (context.get("top") or ())[:8] if isinstance(process, Mapping)],
-        }
 
     def _make_room(self) -> None:
         if len(self._hosts) < self._hosts_max:
@@ -266,16 +214,16 @@ class Board:
             "seen_ms": host.seen_ms,
             "columns": host.columns(),
             "lines": list(host.lines),
-            "top": metrics.get("top") or [],
-            "disks": metrics.get("disks") or {},
+            "top": processes(metrics.get("top")),
+            "disks": disks(metrics.get("disks")),
             "metrics": {
-                key: metrics.get(key)
+                key: finite(metrics.get(key))
                 for key in (
                     "cores", "load1", "load5", "load15", "memory_used", "memory_total",
                     "swap_percent", "disk_read", "disk_write", "network_rx", "network_tx",
                 )
             },
-            "stats": host.newest.get("stats"),
+            "stats": statistics(host.newest.get("stats")),
             "levels": [msgspec.to_builtins(level) for level in self._levels.values()],
             "alarms": [alarm for alarm in self.alarms() if alarm["host"] == name],
         }  # fmt: skip
@@ -332,8 +280,8 @@ class Board:
             "metric": metric,
             "threshold": threshold,
             "shade_ms": started or None,
-            "errors": host.newest.get("errors") or 0,
-            "worst_disk": host.newest.get("worst_disk"),
+            "errors": finite(host.newest.get("errors")) or 0,
+            "worst_disk": str(host.newest.get("worst_disk") or "")[:NAME_MAX],
             "near": [level.metric for level in self._levels.values() if level.is_near(newest.get(level.metric))],
             **{name: newest[name] for name in ("cpu", "memory_percent", "disk_percent", "load_per_core", "network")},
         }
@@ -382,26 +330,3 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
             digits = ""
         parts.append((1, 0, character))
     return parts
-
-
-def _origins(records: Any) -> list[list[Any]]:
-    found = []
-    for record in list(records or ())[:RECORDS_MAX]:
-        if isinstance(record, Mapping):
-            record = (record.get("topic"), record.get("partition"), record.get("offset"))
-        try:
-            topic, partition, offset = record
-            found.append([str(topic), int(partition), int(offset)])
-        except (TypeError, ValueError):
-            continue
-    return found
-
-
-def _builtins(value: Any) -> dict[str, Any] | None:
-    if isinstance(value, dict):
-        return value
-    try:
-        plain = msgspec.to_builtins(value, builtin_types=(datetime,))
-    except (TypeError, ValueError):
-        return None
-    return plain if isinstance(plain, dict) else None

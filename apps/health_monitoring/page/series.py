@@ -43,7 +43,8 @@ class Host:
 
     def read(self, value: Mapping[str, Any], at_ms: int, now_ms: int, version: int) -> None:
         """Take a reading; one that is older than the newest changes nothing but the lines."""
-        self.add_lines(value.get("lines") or ())
+        lines = value.get("lines")
+        self.add_lines(lines if isinstance(lines, list | tuple) else ())
         self.version = version
         if at_ms < self.seen_ms:
             return
