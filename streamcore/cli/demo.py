@@ -26,7 +26,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--replay-syslog", type=FILE, metavar="FILE", help="Log lines to replay beside them.")
 @click.option("--speed", type=click.FloatRange(min=0), metavar="X", help="Of the replay: 1 is real time, 0 full speed.")
 @click.pass_obj
-def demo(settings: Settings, **given: Any) -> None:
+def demo(settings: Settings, /, **given: Any) -> None:
     """Watch this machine's health: metrics and syslog through the log, joined, until an alarm fires and resolves.
 
     Reads this machine's CPU, memory, disk and network, takes syslog lines, simulates a few more hosts, and serves a

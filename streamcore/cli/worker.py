@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -128,8 +129,18 @@ def run_worker(app: "App", options: dict[str, Any]) -> int:
     Args:
         options: settings that win over the app's own.
     """
+    if options.get("web_port", app.conf.web_port) == 0:
+        # Chosen here, so that the log line and the app's own links can name it.
+        options = {**options, "web_port": _free_port(options.get("web_host", app.conf.web_host))}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(app, options, recovery_progress()))
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def _serve(app: "App", options: dict[str, Any], on_recovery: OnRecovery) -> int:
@@ -173,10 +184,9 @@ async def _announce(app: "App", worker: "Worker") -> None:
     if worker.phase != "running":
         return
     agents = plural(len(app.agents), "agent")
-    # The web server knows the port that port 0 became.
-    urls = [str(service.url) for service in worker.extra_services if hasattr(service, "url")]
-    pages = f", pages at {urls[0]}" if urls else ""
-    logger.info("app %s is running on %s: %s%s; Ctrl-C stops it", app.id, app.conf.broker, agents, pages)
+    conf = app.conf
+    pages = f", pages at http://{conf.web_host}:{conf.web_port}" if conf.web_enabled else ""
+    logger.info("app %s is running on %s: %s%s; Ctrl-C stops it", app.id, conf.broker, agents, pages)
 
 
 def recovery_progress() -> OnRecovery:
