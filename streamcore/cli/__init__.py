@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the `streamcore` command and exit; `args` are the process's own by default."""
-    from streamcore.cli.program import PROGRAM
+    try:
+        from streamcore.cli.program import PROGRAM
+    except KeyboardInterrupt:  # Ctrl-C may be quick, and is no reason for a traceback
+        raise SystemExit(130) from None
 
     PROGRAM.main(args=None if args is None else list(args))
 

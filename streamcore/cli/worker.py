@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 OnRecovery = Callable[[str, int, int, int], None]  # table, partition, rows done, rows in all
 
 RECOVERY_LOG_S = 5.0
+SAME_SIGNAL_S = 0.5  # timeout(1), make and a terminal may each pass on one and the same Ctrl-C
 ANNOUNCE_POLL_S = 0.05
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -147,15 +148,17 @@ async def _serve(app: "App", options: dict[str, Any], on_recovery: OnRecovery) -
     loop = asyncio.get_running_loop()
     worker = app.worker(on_recovery=on_recovery, **options)
     running = loop.create_task(worker.run(), name="worker")
-    stopping = False
+    stopping_since_s: float | None = None
 
     def on_signal(number: signal.Signals) -> None:
-        nonlocal stopping
-        if stopping:
+        nonlocal stopping_since_s
+        if stopping_since_s is not None:
+            if loop.time() - stopping_since_s < SAME_SIGNAL_S:
+                return
             # Whatever the orderly stop waits for, the log is made for being killed.
             click.echo("Stopped at once; the next start recovers from the log.", err=True)
             os._exit(128 + number)
-        stopping = True
+        stopping_since_s = loop.time()
         logger.info("stopping in order; a second signal ends at once")
         if worker.phase == "running":
             worker.request_stop()
@@ -168,7 +171,7 @@ async def _serve(app: "App", options: dict[str, Any], on_recovery: OnRecovery) -
     try:
         return await running
     except asyncio.CancelledError:
-        if not stopping:
+        if stopping_since_s is None:
             raise
         return ExitCode.DONE
     finally:
