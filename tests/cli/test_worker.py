@@ -119,7 +119,7 @@ def test_the_log_goes_to_a_file(shop, tmp_path):
     with worker(tmp_path, "--without-web", "--logfile", "shop.log") as process:
         _, errors = process.communicate(timeout=20)
     assert len(errors.splitlines()) == 1
-    assert "is running" in (tmp_path / "shop.log").read_text()
+    assert "ValueError: no such word" in (tmp_path / "shop.log").read_text()
 
 
 def test_a_directory_that_is_held_is_exit_code_three(shop, tmp_path):
