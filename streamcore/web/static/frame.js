@@ -102,7 +102,7 @@ document.addEventListener("visibilitychange", () => (document.hidden ? disconnec
 addEventListener("pagehide", disconnect);
 addEventListener("pageshow", (event) => event.persisted && connect());
 document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-// After the page's own module, which runs next, has said what it listens for.
-setTimeout(() => !document.hidden && connect());
+// Not before the page's own module has run and said what it listens for: the first events are the ones with everything.
+document.addEventListener("DOMContentLoaded", () => !document.hidden && connect());
 
 export const main = document.getElementById("main");
