@@ -22,12 +22,17 @@ def explain(status: Mapping[str, Any]) -> list[dict[str, Any]]:
         for part in topic["partitions"]
         if part.get("offline")
     }
-    findings = [_agent(agent, ends, offline, status["now_ms"]) for agent in status["agents"]]
+    writers = {sink: agent["name"] for agent in status["agents"] for sink in agent["sinks"]}
+    findings = [_agent(agent, ends, offline, writers, status["now_ms"]) for agent in status["agents"]]
     return sorted(findings, key=lambda finding: LEVELS.index(finding["level"]))
 
 
 def _agent(
-    agent: Mapping[str, Any], ends: Mapping[str, int], offline: Mapping[tuple[str, int], str], now_ms: int
+    agent: Mapping[str, Any],
+    ends: Mapping[str, int],
+    offline: Mapping[tuple[str, int], str],
+    writers: Mapping[str, str],
+    now_ms: int,
 ) -> dict[str, Any]:
     partitions = [
         {"partition": part["partition"]} | _partition(part, agent, offline, now_ms) for part in agent["partitions"]
@@ -39,13 +44,13 @@ def _agent(
     return {
         "agent": agent["name"],
         "level": level,
-        "headline": _headline(agent, level, levels, ends),
-        "notes": list(_notes(agent, level, ends)),
+        "headline": _headline(agent, level, levels),
+        "notes": list(_notes(agent, level, ends, writers)),
         "partitions": partitions,
     }
 
 
-def _headline(agent: Mapping[str, Any], level: Level, levels: Sequence[Level], ends: Mapping[str, int]) -> str:
+def _headline(agent: Mapping[str, Any], level: Level, levels: Sequence[Level]) -> str:
     topics = _names(agent["topics"])
     if not levels:
         return f"No partition of {topics} is assigned to this worker."
@@ -59,11 +64,16 @@ def _headline(agent: Mapping[str, Any], level: Level, levels: Sequence[Level], e
     return f"Up to date: everything in {topics} has been read."
 
 
-def _notes(agent: Mapping[str, Any], level: Level, ends: Mapping[str, int]) -> Iterable[str]:
+def _notes(
+    agent: Mapping[str, Any], level: Level, ends: Mapping[str, int], writers: Mapping[str, str]
+) -> Iterable[str]:
     topics = agent["topics"]
     sinks = [sink for sink in agent["sinks"] if sink in ends]  # a sink may be a function too
     events = agent.get("events_total") or 0
-    if level == "empty" and topics:
+    before = next((writers[topic] for topic in topics if topic in writers and writers[topic] != agent["name"]), None)
+    if level == "empty" and before:
+        yield f"It waits for what {before} sends: look there first."
+    elif level == "empty" and topics:
         yield f"Try one: streamcore produce {topics[0]} --key test --value '{{}}'"
     if events and sinks and level == "ok" and not any(ends[sink] for sink in sinks):
         yield (

@@ -53,7 +53,8 @@ class Shell:
 <path d="M2 6h9M2 10h16M2 14h6" fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"/></svg>
 <b>{escape(self._app)}</b></a>
 <nav aria-label="Pages">{links}</nav>
-<span class="chip" id="state" role="status"><i class="dot"></i><span>connecting …</span></span>
+<span class="state" role="status">
+<a class="chip" id="state" href="/why"><i class="dot"></i><span>connecting …</span></a></span>
 </header>
 <div id="banner" class="banner" role="alert" hidden></div>
 <main id="main" tabindex="-1">

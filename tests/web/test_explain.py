@@ -86,6 +86,16 @@ def test_an_empty_topic_is_named_with_a_command_that_fills_it() -> None:
     assert found["notes"][0].startswith("Try one: streamcore produce orders")
 
 
+def test_an_agent_whose_topic_another_agent_fills_points_at_that_one() -> None:
+    two = status(partition())
+    two["agents"].append(
+        two["agents"][0]
+        | {"name": "print", "topics": ["totals"], "sinks": [], "partitions": [partition(log_end_offset=0)]}
+    )
+    found = next(finding for finding in explain(two) if finding["agent"] == "print")
+    assert found["notes"][0] == "It waits for what sum sends: look there first."
+
+
 def test_empty_partitions_of_a_busy_topic_are_no_finding() -> None:
     quiet = partition(log_end_offset=0, done_offset=0) | {"partition": 1}
     assert only(explain(status(partition(), quiet)))["level"] == "ok"

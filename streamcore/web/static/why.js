@@ -3,7 +3,6 @@ import { main, on } from "./frame.js";
 import { count, duration, plural, time } from "./format.js";
 import { WORDS, dot, empty, head } from "./parts.js";
 
-const asked = new Set(); // agents whose quiet partitions the reader opened
 let status = null;
 on("status", (fresh) => ((status = fresh), draw()));
 
@@ -30,9 +29,20 @@ function finding(f) {
     h("p", null, f.headline),
     f.notes.length > 0 && h("ul", { class: "dim" }, f.notes.map((note) => h("li", null, note))),
     h("div", { class: "parts" }, urgent.map((p) => part(p, agent))),
-    quiet.length > 0 && h("details", { open: urgent.length === 0 && quiet.length <= 8, ontoggle: (e) => asked[e.target.open ? "add" : "delete"](f.agent) },
-      h("summary", { class: "dim" }, urgent.length ? `${plural(quiet.length, "other partition")}` : plural(quiet.length, "partition")),
+    quiet.length > 0 && h("details", null,
+      h("summary", { class: "dim" }, plural(quiet.length, urgent.length ? "other partition" : "partition"), quietly(quiet, agent)),
       h("div", { class: "parts" }, quiet.map((p) => part(p, agent)))));
+}
+
+/** What partitions without a finding have in common. */
+function quietly(quiet, agent) {
+  const states = agent?.partitions.filter((each) => quiet.some((p) => p.partition === each.partition)) ?? [];
+  const marks = states.filter((s) => s.watermark_ms !== null && !s.inputs.every((i) => i.idle)).map((s) => s.watermark_ms);
+  const empties = quiet.filter((p) => p.level === "empty").length;
+  return [
+    empties === quiet.length ? ", never written to" : empties ? `, ${count(empties)} of them never written to` : ", all read to the end",
+    marks.length > 0 && ` · watermark at most ${duration(status.now_ms - Math.min(...marks))} behind`,
+  ];
 }
 
 function part(p, agent) {

@@ -10,7 +10,7 @@ const remember = memory();
 follow(draw);
 
 function draw(board, status) {
-  if (!board.hosts.length && !board.alarms.length) return render(main, [h("h1", null, "Health"), numbers(board.kpis, status), waiting()]);
+  if (!board.hosts.length && !board.alarms.length) return render(main, [h("h1", null, "Health"), numbers(board.kpis, status), waiting(status)]);
   const active = board.alarms.filter((a) => a.state !== "resolved");
   const over = board.alarms.filter((a) => a.state === "resolved").slice(0, Math.max(2, 5 - active.length));
   const first = active.find((a) => a.state !== "pending")?.id;
@@ -63,7 +63,8 @@ function card(host) {
   });
 }
 
-const waiting = () => empty("No host has reported yet",
+const waiting = (status) => empty("No host has reported yet",
+  status.summary.level === "bad" && h("p", { class: "bad-ink" }, `Something is in the way: ${status.summary.text} `, h("a", { href: "/why" }, "Why?")),
   "Readings appear here within seconds of the first one.", h("br"),
   "Is the metrics agent running? ", h("code", null, "streamcore demo"), " starts one for this machine, and a small simulated fleet.", h("br"),
   h("a", { href: "/why" }, "Why is nothing coming out?"));
