@@ -6,7 +6,7 @@ One thread changes a log; `flush` alone may run in another at the same time.
 
 import errno
 import logging
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -381,7 +381,7 @@ class PartitionLog:
     # ---- forget
 
     def truncate_to(self, offset: int) -> None:
-        """Remove `offset` and everything after it; a batch that contains it goes whole.
+        """Remove `offset` and everything after it, for good; a batch that contains it goes whole.
 
         At or below the log start, the log becomes empty and begins at `offset`.
         """
@@ -411,6 +411,7 @@ class PartitionLog:
         # From the end, so that a crash in between leaves no hole.
         for later in reversed(self._segments[kept:]):
             later.remove()
+        self._files.disk.sync_directory(self.directory)
         segment.truncate(position)
         self._set_segments(self._segments[:kept])
 
@@ -419,7 +420,7 @@ class PartitionLog:
         for segment in reversed(self._segments):
             segment.remove()
         self._set_segments([Segment.create(self._files, self.directory, offset, self._clock.now_ms())])
-        self._names_unsynced = True
+        self._files.disk.sync_directory(self.directory)
 
     def delete_records(self, before_offset: int) -> int:
         """Forget every record below `before_offset`; the bytes go when a whole segment is below it.
@@ -578,7 +579,8 @@ class PartitionLog:
         if end_offset == self._recovery_point and not self._names_unsynced:
             return end_offset
         segments = self._segments
-        first = max(0, bisect_right([segment.base_offset for segment in segments], self._recovery_point) - 1)
+        # The segment that ends at the recovery point belongs to it: its indexes were completed after that sync.
+        first = max(0, bisect_left([segment.base_offset for segment in segments], self._recovery_point) - 1)
         disk = self._files.disk
         try:
             if self._names_unsynced:

@@ -67,6 +67,7 @@ def load(
         for segment in reversed(segments):
             segment.remove()
         segments, end_offset = [Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset
+        disk.sync_directory(directory)
     if not epochs_known and end_offset > segments[0].base_offset:
         _learn_epochs(epochs, segments)
     epochs.truncate_from_end(end_offset)
@@ -100,7 +101,8 @@ def _recover(
     recovery_point: int,
 ) -> tuple[list[Segment], int]:
     """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be."""
-    first = max((i for i, segment in enumerate(segments) if segment.base_offset <= recovery_point), default=0)
+    # A segment that ends at the recovery point is one of them: its indexes may be newer than that sync.
+    first = max((i for i, segment in enumerate(segments) if segment.base_offset < recovery_point), default=0)
     expected = segments[first].base_offset
     lowest_epoch = 0
 
@@ -128,14 +130,12 @@ def _recover(
         if expected < recovery_point:
             raise _lost(directory, f"offset {expected} is damaged or missing; {recovery_point} offsets were synced")
         later = segments[index + 1 :] if whole else segments[index:]
-        logger.warning(
-            "%s: cut at offset %d: %d bytes of unsynced writes were torn",
-            directory,
-            expected,
-            (size - end if whole else 0) + sum(other.size_bytes for other in later),
-        )
+        torn = (size - end if whole else 0) + sum(other.size_bytes for other in later)
+        if torn:
+            logger.warning("%s: cut at offset %d: %d bytes of unsynced writes were torn", directory, expected, torn)
         for other in reversed(later):
             other.remove()
+        files.disk.sync_directory(directory)
         if whole:
             segment.cut_garbage()
             return segments[: index + 1], expected

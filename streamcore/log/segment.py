@@ -92,7 +92,7 @@ class Segment:
         self.offset_index = OffsetIndex(files, path + filenames.OFFSET_INDEX, base_offset)
         self.time_index = TimeIndex(files, path + filenames.TIME_INDEX, base_offset)
         self._files = files
-        self._indexes_checked = size_bytes == 0
+        self._indexes_checked = False
         self._max_timestamp = NO_TIMESTAMP
         self._max_timestamp_offset = base_offset - 1  # last offset of the batch with it
         self._bytes_since_entry = 0
@@ -108,6 +108,7 @@ class Segment:
         files.get(segment.log_path, create=True).truncate(0)
         segment.offset_index.replace([])
         segment.time_index.replace([])
+        segment._indexes_checked = True
         return segment
 
     @property
@@ -153,8 +154,12 @@ class Segment:
         self._bytes_since_entry = 0
 
     def cut_garbage(self) -> None:
-        """Take away what a failed write left after the last whole batch."""
+        """Take away what a failed write, or a crash, left after the last whole batch.
+
+        Durable on return: were only the cut lost in a crash, old bytes could follow new ones, offsets and all.
+        """
         self.file.truncate(self.size_bytes)
+        self.file.sync()
 
     def seal(self) -> None:
         """Complete the time index, so that its last entry tells the segment's largest timestamp (at roll and close)."""
@@ -166,10 +171,10 @@ class Segment:
         return self.offset_index.is_full(limit_bytes) or self.time_index.is_full(limit_bytes)
 
     def truncate(self, position: int) -> None:
-        """Keep the bytes before `position`, which is a batch's start."""
+        """Keep the bytes before `position`, which is a batch's start; durable on return."""
         self.ensure_indexes()
-        self.file.truncate(position)
         self.size_bytes = position
+        self.cut_garbage()
         self.offset_index.truncate_to_position(position)
         next_offset = self.base_offset
         for found in self._tail():

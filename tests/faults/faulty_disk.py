@@ -178,7 +178,7 @@ class FaultyDisk:
                     names.pop(path, None)
                 else:
                     names[path] = inode
-        for inode in set(names.values()):
+        for inode in dict.fromkeys(names.values()):  # in order, so that a seed tells all
             inode.lose(self.random)
         self._names, self._durable_names, self._unsynced_names = names, dict(names), []
 

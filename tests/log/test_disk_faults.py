@@ -177,6 +177,7 @@ def test_a_truncation_while_a_flush_runs_is_not_overruled_by_it() -> None:
     original = FaultyDisk.sync_directory
 
     def during(self: FaultyDisk, path: str) -> None:
+        del disk.sync_directory  # type: ignore[attr-defined]  # once
         original(self, path)
         log.truncate_to(2)
         fill(log, 6)

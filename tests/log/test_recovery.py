@@ -146,7 +146,7 @@ def test_everything_above_the_recovery_point_is_read_again_and_nothing_below() -
     fill(log, 60)
     log.flush()
     fill(log, 3)
-    point = next(s for s in reversed(log.segments) if s.base_offset <= log.recovery_point)
+    point = next(s for s in reversed(log.segments) if s.base_offset < log.recovery_point)
     disk.log.clear()
     recovered = reopen(log, disk)
     assert recovered.log_end_offset == 63
