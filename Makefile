@@ -36,7 +36,9 @@ chaos: $(VENV)/.installed-test ## Long crash and fault runs, e.g. 100 times kill
 	@$(BIN)/python -m pytest -m chaos -s $(ARGS)
 
 bench: $(VENV)/.installed-test ## The benchmarks, as ratios to the floor
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
+		echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) $(ARGS) || exit 1; \
+	done
 
 clean: ## Removes .venv and caches; data directories stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,6 +1,7 @@
 """`streamcore consume`: read a topic, from anywhere to anywhere."""
 
 import asyncio
+import os
 import sys
 import time
 from typing import IO
@@ -87,7 +88,8 @@ async def _consume(
     form: str,
 ) -> None:
     out = sys.stdout.buffer
-    formatter = formatter_for("json" if session.json and form == "text" else form, terminal=sys.stdout.isatty())
+    colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    formatter = formatter_for("json" if session.json and form == "text" else form, terminal=colourful)
     tps = await session.partitions(topic, only)
     start = begin or Position("end" if follow else "beginning")
     positions, starts, ends = await resolve(session.transport, start, tps)
