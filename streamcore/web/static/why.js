@@ -9,6 +9,7 @@ on("status", (fresh) => ((status = fresh), draw()));
 function draw() {
   render(main, [
     head("Why is nothing coming out?", h("span", { class: "dim" }, "most urgent first")),
+    !status.healthy && h("div", { class: "card finding bad" }, h("b", null, "The worker is not healthy."), h("p", null, status.unhealthy_reason ?? "")),
     status.state !== "running" && h("div", { class: "card finding wait" }, h("b", null, `The worker is ${status.state}.`), h("p", { class: "dim" }, "Agents start when every table has been read back."), (status.recovery ?? []).map(recovery)),
     status.why.length ? status.why.map(finding) : empty("No agents", "This worker runs none, so nothing can come out. Write one: ", h("code", null, "@app.agent(topic)")),
   ]);

@@ -2,7 +2,7 @@ import { h, memory, render } from "/static/vdom.js";
 import { main } from "/static/frame.js";
 import { dot, empty, kpi } from "/static/parts.js";
 import { spark } from "/static/charts.js";
-import { calmDuration, clean, count, duration, percent, scaled, short } from "/static/format.js";
+import { calmDuration, clean, count, duration, percent, plural, scaled, short } from "/static/format.js";
 import { board, follow } from "./state.js";
 import { TITLES, alarmCard, hostPath, isPercent, reading } from "./story.js";
 
@@ -20,7 +20,7 @@ function draw(board, status) {
     numbers(board.kpis, status),
     h("div", { class: "health" },
       h("section", { "aria-label": "Hosts, most urgent first" },
-        h("h2", null, h("span", null, "Hosts, most urgent first"), h("span", null, "last 10 min")),
+        h("h2", null, h("span", null, "Hosts, most urgent first"), h("span", null, `last ${Math.round(board.span / 60_000)} min`)),
         h("div", { class: "hosts" }, board.hosts.map(card))),
       h("aside", { class: "stack" },
         h("section", { class: "card", "aria-label": "Alarms" }, h("h2", null, h("span", null, "Alarms"), h("a", { href: "/alarms" }, "all")),
@@ -46,18 +46,18 @@ function numbers(k, status) {
 function card(host) {
   const points = board.points.get(host.host) ?? [];
   // Silence moves without readings; everything else only when one came.
-  const version = `${points.at(-1)?.[0]}|${points.length}|${host.tone}|${host.label}|${host.metric}|${host.more}|${host.threshold}|${host.silent_ms === null ? "" : Math.round(host.silent_ms / 1000)}`;
+  const version = `${board.span}|${points.at(-1)?.[0]}|${points.length}|${host.tone}|${host.label}|${host.metric}|${host.more}|${host.threshold}|${host.silent_ms === null ? "" : Math.round(host.silent_ms / 1000)}`;
   return remember(host.host, version, () => {
     const label = host.silent_ms !== null && host.label === "silent" ? `silent ${calmDuration(host.silent_ms)}` : host.label;
     const value = (title, metric, text) => h("div", null, h("dt", null, title), h("dd", { class: metric === host.metric && host.tone === "bad" ? "bad-ink" : host.near.includes(metric) ? "warn-ink" : "" }, text));
     const scale = isPercent(host.metric) ? { min: 0, max: 100 } : { min: 0 };
     return h("a", { class: `card host ${host.tone}`, key: host.host, href: hostPath(host.host), "aria-label": `${clean(host.host)}, ${label}, CPU ${percent(host.cpu)}, memory ${percent(host.memory_percent)}, disk ${percent(host.disk_percent)}` },
-      h("div", { class: "top" }, h("h3", { title: clean(host.host) }, clean(host.host)), h("span", { class: "label", title: label }, label, host.more > 0 && ` +${host.more}`)),
-      h("div", { class: "what" }, h("span", null, TITLES[host.metric] ?? host.metric, host.metric === "disk_percent" && host.worst_disk && ` ${clean(host.worst_disk)}`), host.note && h("span", null, host.note)),
+      h("div", { class: "top" }, h("h3", { title: clean(host.host) }, clean(host.host)), h("span", { class: "label", title: label }, label)),
+      h("div", { class: "what" }, h("span", null, TITLES[host.metric] ?? host.metric, host.metric === "disk_percent" && host.worst_disk && ` ${clean(host.worst_disk)}`), h("span", null, [host.note, host.more > 0 && `+${plural(host.more, "alarm")}`].filter(Boolean).join(" "))),
       spark(points, {
-        ...scale, from: board.now - board.window, to: board.now, threshold: host.threshold, tone: host.tone === "ok" ? "" : host.tone,
+        ...scale, from: board.now - board.span, to: board.now, threshold: host.threshold, tone: host.tone === "ok" ? "" : host.tone,
         shade: host.tone === "bad" && host.shade_ms ? [host.shade_ms, null] : null,
-        label: `${TITLES[host.metric] ?? host.metric} of ${clean(host.host)} over ten minutes, now ${reading(host.metric, points.at(-1)?.[1])}`,
+        label: `${TITLES[host.metric] ?? host.metric} of ${clean(host.host)} over time, now ${reading(host.metric, points.at(-1)?.[1])}`,
       }),
       h("dl", null, value("CPU", "cpu", percent(host.cpu)), value("memory", "memory_percent", percent(host.memory_percent)), value("disk", "disk_percent", percent(host.disk_percent))));
   });

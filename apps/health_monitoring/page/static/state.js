@@ -3,7 +3,7 @@ import { on } from "/static/frame.js";
 
 const CARD_POINTS_MAX = 400;
 
-export const board = { hosts: [], alarms: [], points: new Map(), kpis: null, now: 0, window: 600_000 };
+export const board = { hosts: [], alarms: [], points: new Map(), kpis: null, now: 0, window: 600_000, span: 120_000 };
 
 /** Call draw(board, status) after every tick. */
 export function follow(draw) {
@@ -25,6 +25,9 @@ function take(delta) {
   const shown = new Set(delta.hosts.map((host) => host.host));
   for (const name of board.points.keys()) if (!shown.has(name)) board.points.delete(name);
   for (const [name, fresh] of Object.entries(delta.points)) append(board.points, name, fresh, reset.has(name));
+  // What the cards show of time: all there is, but no less than two minutes, so that a page just started is not empty.
+  const oldest = Math.min(board.now, ...[...board.points.values()].map((points) => points[0]?.[0] ?? board.now));
+  board.span = Math.max(120_000, Math.min(board.window, Math.ceil((board.now - oldest) / 60_000) * 60_000));
   if (delta.alarms) board.alarms = delta.alarms;
   for (const alarm of board.alarms) {
     const fresh = delta.alarm_points[alarm.id];
