@@ -24,6 +24,7 @@ import orjson
 import uvloop
 
 import streamcore as sc
+from streamcore.engine.worker import Worker
 from streamcore.records.batch import BatchHeader, split
 from streamcore.records.codec import decode
 from streamcore.records.partitioner import partition_for
@@ -147,14 +148,22 @@ def floor(batches: Sequence[memoryview]) -> None:
             loads(record.value)  # type: ignore[arg-type]
 
 
-async def until_committed(log: EmbeddedTransport, group: str, topics: Sequence[str]) -> None:
-    """Wait until a group has committed everything that the topics hold."""
+async def until_committed(log: EmbeddedTransport, worker: Worker, topics: Sequence[str]) -> None:
+    """Wait until a worker has committed everything that the topics hold.
+
+    Raises:
+        RuntimeError: an agent failed, so there is nothing to measure.
+    """
+    group = worker.services.group
     tps = [TP(topic, partition) for topic in topics for partition in range(PARTITIONS)]
     ends = {tp: end for tp, end in (await log.list_offsets(tps, LATEST)).items() if end}
     while True:
         committed = await log.committed(group, ends)
         if all(tp in committed and committed[tp].offset >= end for tp, end in ends.items()):
             return
+        for run in worker.runs:
+            if run.errors_total or run.failing:
+                raise RuntimeError(f"agent {run.name} failed: {run.failing or 'see the log above'}")
         await asyncio.sleep(_POLL_S)
 
 
@@ -182,10 +191,10 @@ async def work_off(log: EmbeddedTransport, app: sc.App, topics: Sequence[str], *
     The time is from a worker that has started to the last committed offset: outputs and changelog written, tables in
     RocksDB.
     """
-    async with app.running():
+    async with app.running() as worker:
         with profiled(profile):
             watch = Stopwatch()
-            await until_committed(log, app.id, topics)
+            await until_committed(log, worker, topics)
             return watch.stop()
 
 
