@@ -1,0 +1,89 @@
+"""Runs every benchmark, one after the other, and writes what they printed into RESULTS.md."""
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+BENCHMARKS = ("w1", "w2", "health_join", "table_recovery", "log_open", "memory", "latency")
+FIGURE = re.compile(
+    r"(?P<name>[^:]+): (?P<value>-?[\d.,]+(?:e[+-]?\d+)?) ?(?P<unit>[^(]*?)"
+    r"(?: \(bar (?P<bar>[^:]+): (?P<verdict>pass|miss)\))?"
+)
+NOT_FIGURES = ("round ", "step ", "verified")  # lines on the way to a figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which ones (default: all of {', '.join(BENCHMARKS)})")
+    parser.add_argument("--records", type=int, help="as the benchmarks' own, for a shorter run")
+    names = (options := parser.parse_args()).names or [n for n in BENCHMARKS if find_spec(f"benchmarks.{n}")]
+    rows: list[str] = []
+    failed: list[str] = []
+    for name in names:
+        print(f"--- {name}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        if options.records and name != "log_open":
+            command += ["--records", str(options.records)]
+        output, code = _run(command)
+        rows += _rows(name, output)
+        if code:
+            failed.append(name)
+            rows.append(f"| {name} | failed with exit code {code} | | |")
+    if options.records or options.names:
+        print("RESULTS.md is left as it is: it holds full runs of everything")
+    else:
+        (HERE / "RESULTS.md").write_text(_page(rows))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _run(command: list[str]) -> tuple[list[str], int]:
+    """Run one benchmark, showing its lines as they come."""
+    lines: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip("\n"))
+    return lines, process.returncode
+
+
+def _rows(name: str, lines: list[str]) -> list[str]:
+    rows: list[str] = []
+    for line in lines:
+        found = FIGURE.fullmatch(line)
+        if found is None or line.startswith(NOT_FIGURES):
+            continue
+        verdict = f"**{found['verdict']}**" if found["verdict"] else ""
+        rows.append(
+            f"| `{name}` {found['name']} | {found['value']} {found['unit']} | {found['bar'] or ''} | {verdict} |"
+        )
+    return rows
+
+
+def _page(rows: list[str]) -> str:
+    memory_gib = psutil.virtual_memory().total / 2**30
+    head = [
+        "# What was measured",
+        "",
+        f"On {datetime.now(UTC):%Y-%m-%d}, with {os.cpu_count()} cores ({platform.machine()}), {memory_gib:.0f} GiB of memory, "
+        f"{platform.python_implementation()} {platform.python_version()}, shared with other work; by `make bench`. "
+        "Ratios are to the floor of the same run (see README.md), so that the machine cancels out.",
+        "",
+        "| what | figure | bar | |",
+        "| --- | ---: | --- | --- |",
+    ]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
