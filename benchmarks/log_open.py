@@ -11,6 +11,7 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,14 +21,15 @@ from pathlib import Path
 from streamcore.clock import SYSTEM_CLOCK
 from streamcore.log.directory import LogDirectory
 from streamcore.log.partition_log import PartitionLog
-from streamcore.records.batch import BatchHeader, split
+from streamcore.records.batch import BatchHeader, seal, split
 from streamcore.records.codec import encode
 
 VALUE_BYTES = 100
 BATCH_RECORDS = 150  # about 16 kB, a Kafka producer's default batch
-SEGMENT_BYTES = 256 << 20
+SEGMENT_BYTES = 1 << 30  # Kafka's default; the last one is nearly full when the process dies
 READ_BYTES = 1 << 20
 SINGLE_APPENDS = 20_000
+BASE_TIMESTAMP_POSITION = 27  # in a batch's header; the largest timestamp follows
 
 
 def main() -> None:
@@ -74,19 +76,24 @@ def fill(path: str, size: int, partitions: int) -> None:
     directory = LogDirectory.open(path)
     settings = {"segment.bytes": str(SEGMENT_BYTES), "retention.ms": "-1"}
     directory.create_topic("log", partitions, settings)
-    batch = make_batch(SYSTEM_CLOCK.now_ms())
+    template = make_batch()
     logs = [directory.log("log", partition) for partition in range(partitions)]
-    count = size // len(batch)
+    share = size // partitions
+    count = partitions * (max(1, share // SEGMENT_BYTES) * min(share, SEGMENT_BYTES) // len(template) - 1)
+    first_ms = SYSTEM_CLOCK.now_ms() - count
     spent = 0.0
     for number in range(count):
         log = logs[number % partitions]
+        batch = bytearray(template)
+        struct.pack_into(">qq", batch, BASE_TIMESTAMP_POSITION, first_ms + number, first_ms + number)
+        seal(batch, 0, len(batch))
         started = time.perf_counter()
         log.append_as_leader(batch)
         spent += time.perf_counter() - started
         if log.has_unsynced_segments:
             log.flush()
             directory.checkpoint()
-    report("append", count * len(batch) / spent / 1e6, "MB/s")
+    report("append", count * len(template) / spent / 1e6, "MB/s")
     report("append", count * BATCH_RECORDS / spent / 1e6, "M records/s")
     report("append, per batch of 16 kB", spent / count * 1e6, "us")
     small = encode([(b"key", b"v" * VALUE_BYTES, SYSTEM_CLOCK.now_ms(), ())])
@@ -97,9 +104,9 @@ def fill(path: str, size: int, partitions: int) -> None:
     report("memory of the writer", memory_mb(), "MB")
 
 
-def make_batch(now_ms: int) -> bytes:
+def make_batch() -> bytes:
     source = random.Random(1)
-    return encode([(b"key-%03d" % (n % 500), source.randbytes(VALUE_BYTES), now_ms, ()) for n in range(BATCH_RECORDS)])
+    return encode([(b"key-%03d" % (n % 500), source.randbytes(VALUE_BYTES), 0, ()) for n in range(BATCH_RECORDS)])
 
 
 def timed_open(path: Path, what: str) -> LogDirectory:
@@ -128,10 +135,12 @@ def read_all(log: PartitionLog) -> None:
 
 
 def find_times(log: PartitionLog) -> None:
+    (_, last_ms), count = log.max_timestamp() or (0, 0), 500
+    times = [last_ms - random.Random(3).randrange(100_000) for _ in range(count)]
     started = time.perf_counter()
-    for back_ms in range(0, 2_000, 10):
-        log.offset_for_timestamp(SYSTEM_CLOCK.now_ms() - back_ms)
-    report("offset for a time", (time.perf_counter() - started) / 200 * 1e6, "us")
+    for timestamp in times:
+        log.offset_for_timestamp(timestamp)
+    report("offset for a time", (time.perf_counter() - started) / count * 1e6, "us")
 
 
 def memory_mb() -> float:

@@ -75,7 +75,8 @@ def _page(rows: list[str]) -> str:
     head = [
         "# What was measured",
         "",
-        f"On {datetime.now(UTC):%Y-%m-%d}, with {os.cpu_count()} cores ({platform.machine()}), {memory_gib:.0f} GiB of memory, "
+        f"On {datetime.now(UTC):%Y-%m-%d}, with {os.cpu_count()} cores ({platform.machine()}), "
+        f"{memory_gib:.0f} GiB of memory, "
         f"{platform.python_implementation()} {platform.python_version()}, shared with other work; by `make bench`. "
         "Ratios are to the floor of the same run (see README.md), so that the machine cancels out.",
         "",
