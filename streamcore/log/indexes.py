@@ -10,6 +10,7 @@ Kafka preallocates its files and trims them when a segment closes; ours have the
 import struct
 from typing import Final
 
+from streamcore.log.disk import replace_file
 from streamcore.log.open_files import OpenFiles
 
 _BLOCK_ENTRIES: Final = 256  # a search reads this many entries at once instead of one by one
@@ -92,8 +93,18 @@ class IndexFile:
         file = self._files.get(self.path, create=True)
         file.truncate(0)
         self._count = 0
-        file.write_at(0, b"".join(self._entry.pack(first, second) for first, second in entries))
+        file.write_at(0, self._packed(entries))
         self._count = len(entries)
+
+    def replace_durably(self, entries: list[tuple[int, int]]) -> None:
+        """As `replace`, at one stroke: for an index that no recovery would look at again after a crash."""
+        data = self._packed(entries)
+        self._files.forget(self.path)
+        self._count = -1
+        replace_file(self._files.disk, self.path, data)
+
+    def _packed(self, entries: list[tuple[int, int]]) -> bytes:
+        return b"".join(self._entry.pack(first, second) for first, second in entries)
 
 
 class OffsetIndex(IndexFile):

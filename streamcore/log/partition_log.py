@@ -288,7 +288,7 @@ class PartitionLog:
                 place = found[0], found[1].position
             return self._read_at(*place, max_bytes)
         except OSError as error:
-            raise self._go_offline(f"a read failed: {error}") from error
+            raise self._failed("a read", error) from error
 
     def _found(self, offset: int) -> tuple[Segment, Found] | None:
         """The first batch that ends at or after `offset`, which may lie in a gap that compaction left."""
@@ -343,7 +343,7 @@ class PartitionLog:
                         if record.timestamp >= timestamp_ms and record.offset >= self._log_start_offset:
                             return record.offset, record.timestamp
         except OSError as error:
-            raise self._go_offline(f"a read failed: {error}") from error
+            raise self._failed("a read", error) from error
         return None
 
     def max_timestamp(self) -> tuple[int, int] | None:
@@ -361,7 +361,7 @@ class PartitionLog:
             first = max(records, key=lambda record: (record.timestamp, -record.offset))
             return first.offset, first.timestamp
         except OSError as error:
-            raise self._go_offline(f"a read failed: {error}") from error
+            raise self._failed("a read", error) from error
 
     def _largest(self, segment: Segment) -> Found | None:
         """The segment's first batch with its largest timestamp, as far as it is above the log start."""

@@ -3,22 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from crc32c import crc32c
+
 from streamcore.errors import CorruptRecordError
 from streamcore.log import filenames
 from streamcore.log.disk import File
 from streamcore.log.indexes import OffsetIndex, TimeIndex
 from streamcore.log.open_files import OpenFiles
 from streamcore.records.batch import (
+    CHECKED_FROM,
     HEADER_BYTES,
     LENGTH_OVERHEAD,
     MAGIC,
     NO_TIMESTAMP,
     BatchHeader,
-    is_intact,
 )
 
 _LOCATE_WINDOW_BYTES: Final = 16 << 10  # a few index intervals
 _SCAN_WINDOW_BYTES: Final = 1 << 20
+_INDEX_INTERVAL_BYTES: Final = 4_096  # index.interval.bytes' default, where the topic's own setting is not at hand
 
 
 class Placed(NamedTuple):
@@ -66,12 +69,14 @@ def scan_intact(file: File, end: int) -> Iterator[Found]:
         header = BatchHeader.parse(window, at)
         size = header.length + LENGTH_OVERHEAD
         # The length is checked against the file before it is believed: garbage may claim gigabytes.
-        if size < HEADER_BYTES or position + size > end:
+        if size < HEADER_BYTES or position + size > end or header.magic != MAGIC:
             return
         if at + size > len(window):
             window = file.read_at(position, max(size, min(_SCAN_WINDOW_BYTES, end - position)))
             window_start, at = position, 0
-        if not is_intact(memoryview(window)[at : at + size]):
+        if crc32c(memoryview(window)[at + CHECKED_FROM : at + size]) != header.crc:
+            return
+        if header.last_offset_delta < 0:
             return
         yield Found(position, header)
         position += size
@@ -293,9 +298,19 @@ class Segment:
                 return False
         if times.count:
             timestamp, last_offset = times.at(times.count - 1)
-            if timestamp < times.at(0)[0] or last_offset < self.base_offset:
+            found = self._find_near(last_offset)
+            if found is None or found.header.last_offset != last_offset or found.header.max_timestamp != timestamp:
                 return False
         return True
+
+    def _find_near(self, offset: int) -> Found | None:
+        """The batch that the indexes lead to; a check, so nothing is mended."""
+        _, position = self.offset_index.lookup(offset)
+        if 0 <= position < self.size_bytes:
+            for found in scan_headers(self.file, position, self.size_bytes, _LOCATE_WINDOW_BYTES):
+                if found.header.last_offset >= offset:
+                    return found
+        return None
 
     def _tail(self) -> Iterator[Found]:
         """Batches from the last indexed one on."""
@@ -334,8 +349,8 @@ class Segment:
         return next_offset if position == self.size_bytes else None
 
     def rebuild_indexes(self) -> None:
-        """Make both indexes anew from the headers."""
-        self._index(scan_headers(self.file, 0, self.size_bytes), index_interval_bytes=4096)
+        """Make both indexes anew from the headers, durably."""
+        self._index(scan_headers(self.file, 0, self.size_bytes), _INDEX_INTERVAL_BYTES, durable=True)
 
     def recover(self, accept: Callable[[BatchHeader], bool], index_interval_bytes: int) -> int:
         """Verify every batch and make the indexes anew; the file itself stays as it is.
@@ -353,11 +368,11 @@ class Segment:
                     return
                 yield found
 
-        end = self._index(accepted(), index_interval_bytes)
+        end = self._index(accepted(), index_interval_bytes, durable=False)
         self.size_bytes = end
         return end
 
-    def _index(self, batches: Iterator[Found], index_interval_bytes: int) -> int:
+    def _index(self, batches: Iterator[Found], index_interval_bytes: int, *, durable: bool) -> int:
         offset_entries: list[tuple[int, int]] = []
         time_entries: list[tuple[int, int]] = []
         self._max_timestamp, self._max_timestamp_offset = NO_TIMESTAMP, self.base_offset - 1
@@ -375,8 +390,12 @@ class Segment:
             since_entry += header.size_bytes
             end = position + header.size_bytes
         self._add_time_entry(time_entries)
-        self.offset_index.replace(offset_entries)
-        self.time_index.replace(time_entries)
+        if durable:
+            self.time_index.replace_durably(time_entries)
+            self.offset_index.replace_durably(offset_entries)
+        else:
+            self.time_index.replace(time_entries)
+            self.offset_index.replace(offset_entries)
         self._bytes_since_entry = since_entry
         self._indexes_checked = True
         return end

@@ -29,6 +29,7 @@ MAGIC: Final = 2
 LOG_APPEND_TIME: Final = 0x08
 TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
+CHECKED_FROM: Final = 21  # the checksum covers the batch from here to its end
 NO_TIMESTAMP: Final = -1
 NO_PRODUCER: Final = -1
 
@@ -38,7 +39,7 @@ _LEADER_EPOCH_POSITION = 12
 _CRC = struct.Struct(">I")
 _CRC_POSITION = 17
 _ATTRIBUTES = struct.Struct(">h")
-_ATTRIBUTES_POSITION = 21
+_ATTRIBUTES_POSITION = CHECKED_FROM
 _MAX_TIMESTAMP = struct.Struct(">q")
 _MAX_TIMESTAMP_POSITION = 35
 
@@ -133,7 +134,7 @@ def validate(buffer: Buffer, *, single: bool = False) -> list[BatchHeader]:
             )
         if header.magic != MAGIC:
             raise CorruptRecordError(f"the batch at byte {position} has magic {header.magic}; only {MAGIC} is taken")
-        if crc32c(view[position + _ATTRIBUTES_POSITION : following]) != header.crc:
+        if crc32c(view[position + CHECKED_FROM : following]) != header.crc:
             raise CorruptRecordError(f"the batch at byte {position} fails its checksum")
         _check_fields(header, position)
         headers.append(header)
@@ -174,7 +175,7 @@ def is_intact(batch: Buffer) -> bool:
         and header.size_bytes == len(batch)
         and header.record_count >= 0
         and header.last_offset_delta >= 0
-        and crc32c(memoryview(batch)[_ATTRIBUTES_POSITION:]) == header.crc
+        and crc32c(memoryview(batch)[CHECKED_FROM:]) == header.crc
     )
 
 
@@ -195,5 +196,5 @@ def stamp_log_append_time(buffer: bytearray | memoryview, position: int, size_by
 def seal(buffer: bytearray | memoryview, position: int, size_bytes: int) -> None:
     """Make the checksum of the batch at `position` anew after its bytes have changed."""
     view = memoryview(buffer)
-    checksum = crc32c(view[position + _ATTRIBUTES_POSITION : position + size_bytes])
+    checksum = crc32c(view[position + CHECKED_FROM : position + size_bytes])
     _CRC.pack_into(buffer, position + _CRC_POSITION, checksum)
