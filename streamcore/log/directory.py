@@ -1,11 +1,8 @@
 """A data directory: every partition of every topic of one node."""
 
 import errno
-import json
 import logging
 import os
-import sys
-import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -25,9 +22,11 @@ from streamcore.errors import (
     UnknownTopicError,
 )
 from streamcore.log import filenames
-from streamcore.log.checkpoints import CheckpointError, read_offsets, read_topic_id, write_offsets, write_topic_id
+from streamcore.log.checkpoints import read_topic_id, write_topic_id
 from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk, HeldError, Lock, RealDisk, replace_file
+from streamcore.log.holder import describe_this_process, held_message
+from streamcore.log.offset_checkpoints import OffsetCheckpoints
 from streamcore.log.open_files import OpenFiles
 from streamcore.log.partition_log import PartitionLog
 from streamcore.log.topics import TopicMeta, read_topics, write_topics
@@ -52,11 +51,7 @@ class LogDirectory:
         self._doomed: list[tuple[int, str]] = []  # (due at, directory) of deleted partitions
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._offline: dict[TP, str] = {}
-        # What the checkpoints say of partitions that did not open: kept, so that nothing is forgotten about them.
-        self._recovery_points: dict[tuple[str, int], int] = {}
-        self._log_starts: dict[tuple[str, int], int] = {}
-        self._checkpointed: dict[str, dict[tuple[str, int], int]] = {}  # what the files say
-        self._checkpointing = threading.Lock()
+        self._checkpoints = OffsetCheckpoints(disk, path)
         self._closed = False
 
     @classmethod
@@ -78,9 +73,9 @@ class LogDirectory:
         path = os.path.abspath(path)
         try:
             disk.make_directory(path)
-            lock = disk.lock(f"{path}/{filenames.LOCK}", _holder_text(holder))
+            lock = disk.lock(f"{path}/{filenames.LOCK}", describe_this_process(holder))
         except HeldError as error:
-            raise DirectoryHeldError(_held_message(path, error.holder)) from None
+            raise DirectoryHeldError(held_message(path, error.holder)) from None
         except OSError as error:
             raise _unusable(path, error) from error
         directory = cls(path, disk, clock, lock)
@@ -102,8 +97,7 @@ class LogDirectory:
         marker = f"{path}/{filenames.CLEAN_SHUTDOWN}"
         clean = disk.exists(marker)
         self._topics, self._deleting = read_topics(disk, path)
-        self._recovery_points, points_known = self._read_checkpoint(filenames.RECOVERY_POINTS)
-        self._log_starts, _ = self._read_checkpoint(filenames.LOG_STARTS)
+        points_known = self._checkpoints.load()
         if clean:
             # Gone before the first write: from here on a stop is orderly only if `close` says so again.
             disk.remove(marker)
@@ -123,13 +117,6 @@ class LogDirectory:
             "an orderly stop" if clean else "no orderly stop",
             (time.monotonic() - started) * 1000,
         )
-
-    def _read_checkpoint(self, name: str) -> tuple[dict[tuple[str, int], int], bool]:
-        try:
-            return read_offsets(self._disk, f"{self.path}/{name}"), True
-        except CheckpointError as error:
-            logger.warning("%s; every log is verified from its beginning", error)
-            return {}, False
 
     def _config_of(self, topic: TopicMeta) -> LogConfig:
         try:
@@ -153,8 +140,8 @@ class LogDirectory:
                 config,
                 self._clock,
                 clean=clean,
-                recovery_point=self._recovery_points.get(key, 0),
-                log_start_offset=self._log_starts.get(key, 0),
+                recovery_point=self._checkpoints.recovery_point(key),
+                log_start_offset=self._checkpoints.log_start_offset(key),
                 files=self._files,
                 checkpoint=self.checkpoint,
             )
@@ -284,12 +271,13 @@ class LogDirectory:
                 made.append(key)
                 self._disk.make_directory(path)
                 write_topic_id(self._disk, f"{path}/{filenames.PARTITION_METADATA}", topic.topic_id)
-                self._log_starts.pop(key, None)
-                self._recovery_points.pop(key, None)
+                self._checkpoints.forget(self._logs, key)
                 self._logs[key] = PartitionLog.open(
                     self._disk, path, config, self._clock, clean=False, files=self._files, checkpoint=self.checkpoint
                 )
             self._disk.sync_directory(self.path)
+            # Nothing that the files say of an earlier topic may be taken for this one's.
+            self.checkpoint()
             self._topics[topic.name] = topic
             self._write_topics()
         except (OSError, LogError) as error:
@@ -302,7 +290,7 @@ class LogDirectory:
             raise DiskError(f"topic {topic.name!r} could not be made: {error}") from error
 
     def _unmake(self, key: tuple[str, int]) -> None:
-        log = self._logs.pop(key, None)
+        log = self._checkpoints.forget(self._logs, key)
         if log is not None:
             log.abandon()
         try:
@@ -332,12 +320,10 @@ class LogDirectory:
         try:
             for partition in range(topic.partitions):
                 key = name, partition
-                log = self._logs.pop(key, None)
+                log = self._checkpoints.forget(self._logs, key)
                 if log is not None:
                     log.abandon(UnknownTopicError(f"topic {name!r} has been deleted"))
                 self._offline.pop(TP(*key), None)
-                self._log_starts.pop(key, None)
-                self._recovery_points.pop(key, None)
                 directory = filenames.partition_directory(*key)
                 if self._disk.exists(f"{self.path}/{directory}"):
                     self._doomed.append((due_ms, self._rename_for_deletion(directory)))
@@ -401,7 +387,7 @@ class LogDirectory:
 
     # ---- housekeeping
 
-    def flush(self, now_ms: int | None = None) -> None:
+    def flush(self) -> None:
         """Sync the logs whose flush.messages or flush.ms are due, and every closed segment that is not synced yet.
 
         A log that fails is offline from then on; the others are synced all the same.
@@ -452,18 +438,7 @@ class LogDirectory:
         Raises:
             OSError: the files are as they were.
         """
-        with self._checkpointing:
-            for key, log in list(self._logs.items()):
-                self._recovery_points[key] = log.recovery_point
-                self._log_starts[key] = log.log_start_offset
-            self._write_checkpoint(filenames.RECOVERY_POINTS, self._recovery_points)
-            self._write_checkpoint(filenames.LOG_STARTS, self._log_starts)
-
-    def _write_checkpoint(self, name: str, offsets: dict[tuple[str, int], int]) -> None:
-        if self._checkpointed.get(name) != offsets:
-            self._checkpointed.pop(name, None)
-            write_offsets(self._disk, f"{self.path}/{name}", offsets)
-            self._checkpointed[name] = dict(offsets)
+        self._checkpoints.save(self._logs)
 
     def close(self) -> None:
         """Flush every log, write the checkpoints and the marker of an orderly stop, and give up the lock.
@@ -498,21 +473,6 @@ class LogDirectory:
 def _check_partitions(count: int) -> None:
     if not 1 <= count <= PARTITIONS_MAX:
         raise InvalidPartitionsError(f"a topic has 1 to {PARTITIONS_MAX} partitions, not {count}")
-
-
-def _holder_text(holder: str) -> bytes:
-    command = holder or " ".join(sys.argv) or sys.executable
-    since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    return json.dumps({"pid": os.getpid(), "command": command, "since": since}).encode()
-
-
-def _held_message(path: str, holder: bytes) -> str:
-    try:
-        content = json.loads(holder)
-        who = f"process {content['pid']} ({content['command']}) since {content['since']}"
-    except (ValueError, KeyError, TypeError):
-        who = "another process"
-    return f"{path} is open in {who}; stop that process, or use another directory"
 
 
 def _unusable(path: str, error: OSError) -> DirectoryUnusableError:

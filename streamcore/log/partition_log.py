@@ -19,13 +19,14 @@ from streamcore.errors import (
     LogOfflineError,
     OffsetOutOfRangeError,
 )
-from streamcore.log import recovery
-from streamcore.log.config import INT32_MAX, LogConfig
+from streamcore.log import recovery, timestamps
+from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
 from streamcore.log.replacement import finish_replacement, write_replacement
 from streamcore.log.segment import Found, Placed, Segment
+from streamcore.log.segment_policy import count_expired, should_roll
 from streamcore.log.validation import admit
 from streamcore.records.batch import (
     HEADER_BYTES,
@@ -37,7 +38,6 @@ from streamcore.records.batch import (
     Buffer,
     stamp,
 )
-from streamcore.records.codec import decode, iterate
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,14 @@ class PartitionLog:
             largest_timestamp = max(largest_timestamp, header.max_timestamp)
             position += size_bytes
         try:
-            if self._should_roll(position, next_offset - 1, largest_timestamp, now_ms):
+            if should_roll(
+                self._segments[-1],
+                config,
+                size_bytes=position,
+                last_offset=next_offset - 1,
+                largest_timestamp=largest_timestamp,
+                now_ms=now_ms,
+            ):
                 self.roll()
             if leader_epoch > self.epochs.latest:
                 self.epochs.assign(leader_epoch, base_offset)
@@ -212,24 +219,6 @@ class PartitionLog:
         self._log_end_offset = next_offset
         is_append_time = config.message_timestamp_type == "LogAppendTime"
         return Appended(base_offset, next_offset - 1, now_ms if is_append_time else -1, self._log_start_offset)
-
-    def _should_roll(self, size_bytes: int, last_offset: int, largest_timestamp: int, now_ms: int) -> bool:
-        segment = self._segments[-1]
-        if not segment.size_bytes:
-            return False
-        if segment.size_bytes + size_bytes > self.config.segment_bytes:
-            return True
-        # Index entries hold offsets relative to the segment as int32 (KAFKA-6264).
-        if last_offset - segment.base_offset > INT32_MAX:
-            return True
-        first_timestamp = segment.first_timestamp
-        if first_timestamp is not None and first_timestamp > NO_TIMESTAMP and largest_timestamp > NO_TIMESTAMP:
-            age_ms = largest_timestamp - first_timestamp
-        else:
-            age_ms = now_ms - segment.created_ms
-        if age_ms > self.config.segment_ms:
-            return True
-        return segment.is_index_full(self.config.segment_index_bytes)
 
     def roll(self) -> None:
         """Close the active segment and begin a new one at the log end; nothing happens where it is empty.
@@ -335,48 +324,17 @@ class PartitionLog:
         """(offset, timestamp) of the first record, in offset order, whose timestamp is at least `timestamp_ms`."""
         self._check_online()
         try:
-            for segment in self._segments:
-                for found in segment.locate_timestamp(timestamp_ms):
-                    if found.header.last_offset < self._log_start_offset:
-                        continue
-                    for record in iterate(segment.read_batch(found)):
-                        if record.timestamp >= timestamp_ms and record.offset >= self._log_start_offset:
-                            return record.offset, record.timestamp
+            return timestamps.first_at_or_after(self._segments, timestamp_ms, self._log_start_offset)
         except OSError as error:
             raise self._failed("a read", error) from error
-        return None
 
     def max_timestamp(self) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record with the largest timestamp (KIP-734)."""
         self._check_online()
         try:
-            best: tuple[int, Segment, Found] | None = None
-            for segment in self._segments:
-                candidate = self._largest(segment)
-                if candidate is not None and (best is None or candidate.header.max_timestamp > best[0]):
-                    best = candidate.header.max_timestamp, segment, candidate
-            if best is None:
-                return None
-            records = [r for r in decode(best[1].read_batch(best[2])) if r.offset >= self._log_start_offset]
-            first = max(records, key=lambda record: (record.timestamp, -record.offset))
-            return first.offset, first.timestamp
+            return timestamps.largest(self._segments, self._log_start_offset)
         except OSError as error:
             raise self._failed("a read", error) from error
-
-    def _largest(self, segment: Segment) -> Found | None:
-        """The segment's first batch with its largest timestamp, as far as it is above the log start."""
-        if segment.base_offset >= self._log_start_offset:
-            timestamp, last_offset = segment.max_timestamp
-            return segment.locate(last_offset) if timestamp > NO_TIMESTAMP else None
-        start = segment.locate(self._log_start_offset)
-        if start is None:
-            return None
-        batches = list(segment.scan(start.position))
-        # The header of the batch that the log starts in speaks of deleted records too.
-        visible = [r.timestamp for r in decode(segment.read_batch(start)) if r.offset >= self._log_start_offset]
-        batches[0] = Found(start.position, start.header._replace(max_timestamp=max(visible, default=NO_TIMESTAMP)))
-        best = max(batches, key=lambda found: found.header.max_timestamp)
-        return best if best.header.max_timestamp > NO_TIMESTAMP else None
 
     # ---- forget
 
@@ -459,7 +417,7 @@ class PartitionLog:
         if not self.config.is_deleted:
             return freed
         try:
-            doomed = self._expired(now_ms)
+            doomed = count_expired(self._segments, self.config, now_ms)
             if doomed == len(self._segments):
                 # With every record gone, the name of the new segment is what keeps offsets from being used again.
                 self.roll()
@@ -503,27 +461,6 @@ class PartitionLog:
             new.rebuild_indexes()
         except OSError as error:
             raise self._go_offline(f"a compaction failed half way, the next start completes it: {error}") from error
-
-    def _expired(self, now_ms: int) -> int:
-        """How many of the oldest segments go."""
-        config = self.config
-        doomed = 0
-        if config.retention_ms is not None:
-            for segment in self._segments:
-                timestamp, _ = segment.max_timestamp
-                # Records without a timestamp count from when the segment was opened or made.
-                newest_ms = timestamp if timestamp > NO_TIMESTAMP else segment.created_ms
-                if not segment.size_bytes or now_ms - newest_ms <= config.retention_ms:
-                    break
-                doomed += 1
-        if config.retention_bytes is not None:
-            excess = self.size_bytes - config.retention_bytes
-            for index, segment in enumerate(self._segments[:-1]):
-                excess -= segment.size_bytes
-                if excess < 0:
-                    break
-                doomed = max(doomed, index + 1)
-        return doomed
 
     def _remove_below_start(self) -> int:
         """Delete the files of closed segments that end at or below the log start."""

@@ -54,7 +54,7 @@ def test_a_segment_rolls_when_an_index_is_full() -> None:
 
 def test_a_segment_rolls_before_a_relative_offset_leaves_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Invariant 10, KAFKA-6264: with the bound made small enough to reach."""
-    monkeypatch.setattr("streamcore.log.partition_log.INT32_MAX", 9)
+    monkeypatch.setattr("streamcore.log.segment_policy.INT32_MAX", 9)
     log = open_log()
     fill(log, 10)
     assert len(log.segments) == 1
