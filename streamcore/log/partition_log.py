@@ -45,7 +45,8 @@ HIGH_WATERMARK: Final = -1  # as the offset of delete_records
 _READERS_REMEMBERED: Final = 64
 
 # The disk is well, there is no room (of some kind) at the moment; anything else puts the log offline.
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_NO_HANDLES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}) | _NO_HANDLES
 
 
 class Appended(NamedTuple):
@@ -510,6 +511,7 @@ class PartitionLog:
             The new recovery point.
         Raises:
             LogOfflineError: the sync failed, now or before.
+            DiskError: no file could be opened, so nothing was synced; it may be tried again.
         """
         self._check_online()
         end_offset, truncations = self._log_end_offset, self._truncations
@@ -528,6 +530,9 @@ class PartitionLog:
                 for path in segment.paths[:1] if segment is segments[-1] else segment.paths:
                     self._sync_file(disk, path, segment)
         except OSError as error:
+            if error.errno in _NO_HANDLES:
+                self._names_unsynced = True
+                raise self._failed("a sync", error) from error
             raise self._go_offline(f"a sync failed, so synced and lost can no longer be told apart: {error}") from error
         if self._truncations == truncations:
             self._recovery_point = max(self._recovery_point, end_offset)

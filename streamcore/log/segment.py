@@ -71,15 +71,29 @@ def scan_intact(file: File, end: int) -> Iterator[Found]:
         # The length is checked against the file before it is believed: garbage may claim gigabytes.
         if size < HEADER_BYTES or position + size > end or header.magic != MAGIC:
             return
-        if at + size > len(window):
-            window = file.read_at(position, max(size, min(_SCAN_WINDOW_BYTES, end - position)))
+        if at + size > len(window) and size <= _SCAN_WINDOW_BYTES:
+            window = file.read_at(position, min(_SCAN_WINDOW_BYTES, end - position))
             window_start, at = position, 0
-        if crc32c(memoryview(window)[at + CHECKED_FROM : at + size]) != header.crc:
-            return
-        if header.last_offset_delta < 0:
+        if size <= _SCAN_WINDOW_BYTES:
+            checksum = crc32c(memoryview(window)[at + CHECKED_FROM : at + size])
+        else:
+            checksum = _checksum(file, position + CHECKED_FROM, position + size)
+        if checksum != header.crc or header.last_offset_delta < 0:
             return
         yield Found(position, header)
         position += size
+
+
+def _checksum(file: File, position: int, end: int) -> int:
+    """In pieces: a length that is garbage must not cost its own size in memory."""
+    checksum = 0
+    while position < end:
+        piece = file.read_at(position, min(_SCAN_WINDOW_BYTES, end - position))
+        if not piece:
+            break
+        checksum = crc32c(piece, checksum)
+        position += len(piece)
+    return checksum
 
 
 class Segment:

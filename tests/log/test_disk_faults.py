@@ -119,6 +119,17 @@ def test_after_a_failed_sync_the_log_is_never_called_durable_again() -> None:
     assert log.recovery_point == 3
 
 
+def test_a_lack_of_file_handles_is_no_failed_sync() -> None:
+    disk = FaultyDisk()
+    log = open_log(disk)
+    fill(log, 3)
+    disk.fail("open", errno.EMFILE, path=".log")
+    with pytest.raises(DiskError):
+        log.flush()
+    assert log.recovery_point == 0
+    assert log.flush() == 3
+
+
 def test_a_flush_covers_the_offsets_it_answers() -> None:
     """Invariant 9: what lies below the answer survives any loss of power, in every order that pages may have."""
     config = LogConfig(segment_bytes=600)

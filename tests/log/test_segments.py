@@ -182,3 +182,14 @@ def test_batches_larger_than_a_scanning_window_are_found() -> None:
     for offset in range(5):
         assert BatchHeader.parse(log.read(offset, 1)).base_offset == offset
     assert len(list(split(log.read(0, 1 << 30)))) == 5
+
+
+def test_batches_larger_than_a_scanning_window_are_verified() -> None:
+    for damaged in (False, True):
+        disk = MemoryDisk()
+        log = open_log(disk, config=LogConfig(max_message_bytes=1 << 30))
+        for size in (10, 3 << 20, 10):
+            log.append_as_leader(batch(b"x" * size))
+        if damaged:
+            disk.open(log.segments[0].log_path).write_at(2 << 20, b"y")
+        assert open_log(disk).log_end_offset == (1 if damaged else 3)
