@@ -23,6 +23,7 @@ StreamcoreError
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
 ├── DecodeError                  a record's bytes are not what the topic's types say
 ├── StateError                   a table store that cannot be opened or written
+├── ValueRefusedError            a table's value that its codec or its changelog cannot hold
 └── ProgressError                the watchdog's finding: input waits and nothing moves
 """
 
@@ -161,3 +162,11 @@ class DiskError(LogError):
 
 class DirectoryUnusableError(LogError):
     """A data directory that cannot be written, read or created."""
+
+
+class ValueRefusedError(StreamcoreError):
+    """A table's value that its codec cannot write, or its changelog cannot hold."""
+
+    def __init__(self, message: str, max_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.max_bytes = max_bytes  # of a record in the changelog, where the value is too large for it

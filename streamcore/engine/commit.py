@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamcore.errors import StreamcoreError, UnknownTopicError, UsageError
+from streamcore.engine import changelogs
+from streamcore.engine.stream_task import Logged
+from streamcore.errors import RecordTooLargeError, StreamcoreError, UnknownTopicError, ValueRefusedError
 from streamcore.state.partitions import Row
 from streamcore.state.store import META, Change
 from streamcore.transport.base import METADATA_MAX_BYTES, Committed
@@ -26,8 +28,6 @@ from streamcore.types import TP, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.engine.group import CommitGroup
-
-CHANGELOG_CONFIG = {"cleanup.policy": "compact"}
 
 
 def run_entry(agent: str) -> bytes:
@@ -40,80 +40,101 @@ def changelog_entry(table: str) -> bytes:
     return f"changelog:{table}".encode()
 
 
-async def commit(group: "CommitGroup") -> None:
+class Snapshot:
+    """What one commit makes durable: it is taken at one moment, and tried until the log and the store have it.
+
+    Raises:
+        ValueRefusedError: a table holds a value that cannot be written; nothing was taken.
+    """
+
+    def __init__(self, group: "CommitGroup") -> None:
+        self.group = group
+        self.states = {run: run.state() for run in group.runs}
+        self.tables = dict(group.tables)
+        self.rows: dict[str, list[Row]] = {}
+        for name, table in self.tables.items():
+            if taken := table.take():
+                self.rows[name] = taken
+        self.outbox, group.outbox, group.outbox_records = group.outbox, {}, 0
+
+
+async def commit(snapshot: Snapshot) -> None:
     """Commit everything that the group's runs have done; they stand still meanwhile, or are free of state.
 
     Raises:
         StreamcoreError: the log or the store did not take it; nothing is forgotten, and it can be called again.
+        ValueRefusedError: the log will never take a row.
     """
     started_s = asyncio.get_running_loop().time()
-    services, partition = group.services, group.task.partition
-    states = {run: run.state() for run in group.runs}
-    rows: dict[str, list[Row]] = {}
-    for name, table in group.tables.items():
-        try:
-            taken = table.take()
-        except (TypeError, ValueError, UsageError) as error:
-            raise UsageError(f"table {name} cannot hold a value that was put into it: {error}") from error
-        if taken:
-            rows[name] = taken
+    group, states, rows, tables = snapshot.group, snapshot.states, snapshot.rows, snapshot.tables
+    services, task = group.services, group.task
 
     # 1 and 2: outputs first, so that a reader never sees a state whose outputs are missing.
-    await group.flush()
+    async with group.flush_lock:
+        await group.produce(snapshot.outbox)
     ends = await _write_changelogs(group, rows)
 
-    # 3: one request, so that the offsets and the changelog ends in their metadata change together.
-    changelog_ends = {name: ends.get(name, table.changelog_offset) for name, table in group.tables.items()}
-    offsets: dict[TP, Committed] = {}
-    for run, state in states.items():
-        group.task.run_states[run.agent.name] = state
-        for tp, offset in run.offsets(state).items():
-            group.task.agent_offsets.setdefault(tp, {})[run.agent.name] = offset
-    group.task.changelog_ends.update(changelog_ends)
-    for run in group.runs:
-        for tp in run.offsets(states[run]):
-            # Agents that read the same partition share the group's offset: the one furthest behind counts.
-            lowest = min(group.task.agent_offsets[tp].values())
-            offsets[tp] = Committed(lowest, _metadata(group, tp))
-    await services.transport.commit(services.group, offsets)
+    # 3: one request, so that the offsets and the changelog ends in their metadata change together. Several groups
+    # repeat each other's states beside the offsets of a partition that they share: one at a time, and none of them
+    # repeats what is not on the log yet.
+    async with task.logging:
+        logged = task.logged.changed_by(
+            {run.agent.name: (state, run.offsets(state)) for run, state in states.items()}, ends
+        )
+        offsets: dict[TP, Committed] = {}
+        for run, state in states.items():
+            for tp in run.offsets(state):
+                # Agents that read the same partition share the group's offset: the one furthest behind counts.
+                offsets[tp] = Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
+        await services.transport.commit(services.group, offsets)
+        task.logged = logged
 
     # 4: the store follows; until here a crash finds it as it was.
     changes: list[Change] = []
     for name, taken in rows.items():
-        changes += group.tables[name].changes(taken)
-        changes.append((META, changelog_entry(name), str(changelog_ends[name]).encode()))
+        changes += tables[name].changes(taken)
+        changes.append((META, changelog_entry(name), str(ends[name]).encode()))
     for run, state in states.items():
         changes.append((META, run_entry(run.agent.name), orjson.dumps(state)))
-    group.task.store.write(changes)
+    task.store.write(changes)
 
-    for name in rows:
-        group.tables[name].committed()
-        group.tables[name].changelog_offset = changelog_ends[name]
+    for name, table in tables.items():
+        table.committed()
+        if name in ends:
+            table.changelog_offset = ends[name]
     for run, state in states.items():
-        run.on_committed(state)
+        task.run_states[run.agent.name] = state
     services.metrics.observe_commit(asyncio.get_running_loop().time() - started_s)
-    group.task.last_commit_ms[partition] = services.clock.now_ms()
+    task.last_commit_ms[task.partition] = services.clock.now_ms()
 
 
 async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) -> dict[str, int]:
     """Append the rows to their changelogs; the new ends by table."""
     if not rows:
         return {}
-    services, partition = group.services, group.task.partition
+    services, task = group.services, group.task
     now_ms = services.clock.now_ms()
     batches: dict[TP, list[OutRecord]] = {}
     tables: dict[TP, str] = {}
     for name, taken in rows.items():
         table = group.tables[name]
-        tp = TP(services.changelog_topic(name), partition)
+        tp = TP(services.changelog_topic(name), task.partition)
         if tp.topic not in services.topics:
-            await ensure_changelog(group, name)
+            await changelogs.ensure(services, name)
         changelog_key = table.layout.changelog_key
         batches[tp] = [(changelog_key(key), value, now_ms, ()) for key, value in taken]
+        if name not in task.logged.changelog_ends:
+            # The first commit: what is there already are rows of a commit that a crash prevented.
+            batches[tp] = [*await changelogs.tombstones(services, tp), *batches[tp]]
         tables[tp] = name
     results = await services.transport.produce(batches)
     ends: dict[str, int] = {}
     for tp, result in results.items():
+        if isinstance(result, RecordTooLargeError):
+            raise ValueRefusedError(
+                f"table {tables[tp]} holds a value that is too large for its changelog: {result}",
+                services.max_message_bytes(tp.topic),
+            )
         if isinstance(result, StreamcoreError):
             if isinstance(result, UnknownTopicError):
                 services.topics.pop(tp.topic, None)  # somebody deleted it; the next try makes it again
@@ -122,31 +143,19 @@ async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) ->
     return ends
 
 
-async def ensure_changelog(group: "CommitGroup", table: str) -> None:
-    """Create a table's changelog, with as many partitions as the topic that the table follows."""
-    services = group.services
-    topic = services.changelog_topic(table)
-    known = await services.transport.topics()
-    if topic not in known:
-        known[topic] = await services.transport.create_topic(
-            topic, partitions=services.table_partitions[table], config=CHANGELOG_CONFIG
-        )
-    services.topics[topic] = known[topic]
-
-
-def _metadata(group: "CommitGroup", tp: TP) -> str:
-    """What a worker without the store needs beside the offset: runs' states and changelog ends."""
-    task = group.task
-    agents = task.agent_offsets[tp]
+def _metadata(logged: Logged, tp: TP) -> str:
+    """What a worker without the store needs beside the offset: runs' states and the ends of their changelogs."""
+    runs = {name: logged.run_states[name] for name in logged.offsets[tp]}
+    names = {table for state in runs.values() for table in state.get("tables", ())}
     content: dict[str, Any] = {
-        "runs": {name: task.run_states[name] for name in agents},
-        "changelogs": dict(task.changelog_ends),
+        "runs": runs,
+        "changelogs": {name: end for name, end in logged.changelog_ends.items() if name in names},
     }
     text = orjson.dumps(content).decode()
     if len(text) > METADATA_MAX_BYTES:
         # A join's list of refused rows is a nicety (a late row stays late); offsets and ends are not.
-        for name, state in content["runs"].items():
+        for name, state in runs.items():
             if "join" in state:
-                content["runs"][name] = {**state, "join": {**state["join"], "late": [[], []]}}
+                runs[name] = {**state, "join": {**state["join"], "late": [[], []]}}
         text = orjson.dumps(content).decode()
     return text

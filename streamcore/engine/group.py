@@ -7,9 +7,9 @@ belong to the same prefix of the input. A group begins with one run and grows wh
 import asyncio
 from typing import TYPE_CHECKING
 
-from streamcore.engine.commit import commit
+from streamcore.engine.commit import Snapshot, commit
 from streamcore.engine.services import Services, logger
-from streamcore.errors import StreamcoreError, UsageError
+from streamcore.errors import StreamcoreError, ValueRefusedError
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.topics import SentRecord
 from streamcore.types import TP, OutRecord
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # Outputs wait in memory for their commit; beyond this many the commit comes early.
 OUTBOX_MAX_RECORDS = 50_000
 RETRY_MAX_S = 5.0  # between tries of a commit that the log does not take
+
+
+Outbox = dict[TP, list[tuple[OutRecord, "Sent"]]]
 
 
 class Sent:
@@ -57,13 +60,14 @@ class CommitGroup:
         self.task = task
         self.runs: list[Run] = [run]
         self.tables: dict[str, TablePartition | WindowPartition] = {}
-        self.outbox: dict[TP, list[tuple[OutRecord, Sent]]] = {}
+        self.outbox: Outbox = {}
         self.outbox_records = 0
         self.commits = 0
         self.failing: str | None = None  # why commits do not go through at the moment
         self.wanted = False  # a commit waits for the runs to stand still
         self.merged_into: CommitGroup | None = None
-        self.lock = asyncio.Lock()
+        self.lock = asyncio.Lock()  # held by a commit
+        self.flush_lock = asyncio.Lock()  # outputs reach the log in the order in which they were sent
         self._predecessors: list[CommitGroup] = []
         self._open = asyncio.Event()  # runs may go on
         self._open.set()
@@ -73,6 +77,7 @@ class CommitGroup:
         self._waiters: list[asyncio.Future[None]] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._last_commit_s = 0.0
+        self._ending = False
 
     # -- called by runs ------------------------------------------------------------------------------------------------
 
@@ -128,9 +133,21 @@ class CommitGroup:
 
     def flush_soon(self) -> None:
         """Send the outbox before its commit, because somebody waits for an acknowledgement."""
-        task = asyncio.get_running_loop().create_task(self.flush(), name="outbox flush")
+        task = asyncio.get_running_loop().create_task(self._flush_until_taken(), name="outbox flush")
         self._flushes.add(task)
         task.add_done_callback(self._flushes.discard)
+
+    async def _flush_until_taken(self) -> None:
+        delay = 0.05
+        while self.outbox:
+            try:
+                await self.flush()
+            except (StreamcoreError, OSError) as error:
+                self._fails(error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_MAX_S)
+            else:
+                self.failing = None
 
     @property
     def has_progress(self) -> bool:
@@ -141,9 +158,9 @@ class CommitGroup:
     async def keep_committing(self) -> None:
         """Commit when the input is drained, or at the end of the interval; ends when the group has been merged."""
         loop = asyncio.get_running_loop()
-        while self.merged_into is None:
+        while self.merged_into is None and not self._ending:
             await self._progress.wait()
-            if self.merged_into is not None:
+            if self.merged_into is not None or self._ending:
                 return
             try:
                 async with asyncio.timeout(self.services.commit_interval_s):
@@ -157,25 +174,46 @@ class CommitGroup:
             self._hurry.clear()
             await self.commit_when_still()
 
+    def end_committing(self) -> None:
+        """Let `keep_committing` return after the commit that it is at."""
+        self._ending = True
+        self._progress.set()
+        self._hurry.set()
+
+    async def close(self) -> None:
+        """Give up what waits to be flushed; its events are not committed."""
+        flushes = list(self._flushes)
+        for task in flushes:
+            task.cancel()
+        await asyncio.gather(*flushes, return_exceptions=True)
+
+    @property
+    def _is_still(self) -> bool:
+        return all(run.can_commit for run in self.runs)
+
     async def commit_when_still(self) -> None:
         """Wait until every run stands between two events, commit, let them go on."""
         self.wanted = True
         self._open.clear()
-        for run in self.runs:
-            run.interrupt = True
-        while not all(run.can_commit for run in self.runs):
-            self._parked.clear()
-            await self._parked.wait()
-            if self.merged_into is not None:
-                return
-        self._progress.clear()
-        for predecessor in self._predecessors:
-            async with predecessor.lock:
-                pass
-        self._predecessors.clear()
         try:
-            async with self.lock:
-                await self._commit()
+            while self.merged_into is None:
+                for run in self.runs:
+                    run.interrupt = True
+                if not self._is_still:
+                    self._parked.clear()
+                    await self._parked.wait()
+                    continue
+                while self._predecessors:
+                    # A commit or a flush that began before its group was merged into this one comes first.
+                    predecessor = self._predecessors[-1]
+                    async with predecessor.lock, predecessor.flush_lock:
+                        self._predecessors.remove(predecessor)
+                async with self.lock:
+                    # Waiting for a lock gives a run that has just been absorbed the time to begin an event.
+                    if self._is_still and self.merged_into is None:
+                        self._progress.clear()
+                        await self._commit()
+                        return
         finally:
             self.commits += 1
             self.wanted = False
@@ -186,24 +224,47 @@ class CommitGroup:
                 run.refresh_interrupt()
 
     async def _commit(self) -> None:
+        try:
+            snapshot = Snapshot(self)
+        except ValueRefusedError as error:
+            self._refuse(error)
+            return
         delay = 0.05
-        while True:
-            try:
-                await commit(self)
-                self.failing = None
-                return
-            except UsageError:
-                raise  # a value that its table cannot hold: trying again would not help
-            except (StreamcoreError, OSError) as error:
-                # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
-                self.services.metrics.commit_errors[()] += 1
-                if self.failing is None:
-                    logger.error(
-                        "commit of partition %d does not go through, trying on: %s", self.task.partition, error
-                    )
-                self.failing = str(error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_MAX_S)
+        try:
+            while True:
+                try:
+                    await commit(snapshot)
+                    self.failing = None
+                    return
+                except ValueRefusedError as error:
+                    self._refuse(error)
+                    return
+                except (StreamcoreError, OSError) as error:
+                    # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
+                    self.services.metrics.commit_errors[()] += 1
+                    self._fails(error)
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, RETRY_MAX_S)
+        finally:
+            self._put_back(snapshot.outbox)
+
+    def _fails(self, error: Exception) -> None:
+        if self.failing is None:
+            logger.error("commit of partition %d does not go through, trying on: %s", self.task.partition, error)
+        self.failing = str(error)
+
+    def _refuse(self, error: ValueRefusedError) -> None:
+        """A table holds what it cannot: begin again, and check every value where an agent sets it.
+
+        The event that set the value is found that way, and has the fate of an event whose agent raises.
+        """
+        logger.error("partition %d: %s; looking for the event that did it", self.task.partition, error)
+        is_known = [table.check_values(error.max_bytes) for table in self.tables.values()]
+        if all(is_known):
+            # It has been changed in place after it was set; there is no event to blame.
+            for run in self.runs:
+                run.give_up(error)
+        self._roll_back(None)
 
     async def flush(self) -> None:
         """Send what is in the outbox.
@@ -211,41 +272,59 @@ class CommitGroup:
         Raises:
             StreamcoreError: a partition did not take its records; they are in the outbox again.
         """
-        taken, self.outbox, self.outbox_records = self.outbox, {}, 0
-        if not taken:
+        async with self.flush_lock:
+            taken, self.outbox, self.outbox_records = self.outbox, {}, 0
+            try:
+                await self.produce(taken)
+            finally:
+                self._put_back(taken)
+
+    async def produce(self, entries: Outbox) -> None:
+        """Send entries; those that the log has taken are removed.
+
+        Raises:
+            StreamcoreError: a partition did not take its records.
+        """
+        if not entries:
             return
         results = await self.services.transport.produce(
-            {tp: [record for record, _ in entries] for tp, entries in taken.items()}
+            {tp: [record for record, _ in records] for tp, records in entries.items()}
         )
         failed: StreamcoreError | None = None
-        for tp, entries in taken.items():
-            result = results[tp]
+        for tp, result in results.items():
             if isinstance(result, StreamcoreError):
                 failed = result
-                self.services.metrics.produce_errors[(tp.topic,)] += len(entries)
-                self.outbox[tp] = entries + self.outbox.get(tp, [])
-                self.outbox_records += len(entries)
+                self.services.metrics.produce_errors[(tp.topic,)] += len(entries[tp])
                 continue
-            for index, (record, sent) in enumerate(entries):
+            for index, (record, sent) in enumerate(entries.pop(tp)):
                 if sent.is_awaited:
                     sent.resolve(SentRecord(tp.topic, tp.partition, result + index, record[2]))
         if failed is not None:
             raise failed
 
+    def _put_back(self, entries: Outbox) -> None:
+        group = self
+        while group.merged_into is not None:
+            group = group.merged_into
+        for tp, records in entries.items():
+            group.outbox[tp] = records + group.outbox.get(tp, [])
+            group.outbox_records += len(records)
+
     # -- errors and growth ---------------------------------------------------------------------------------------------
 
-    def rollback(self, failed: "Run") -> None:
+    async def roll_back(self, failed: "Run") -> None:
         """Back to the last commit: rows, outputs and places; every run of the group begins again from there."""
+        async with self.lock:  # a commit under way belongs to what came before the error
+            self._roll_back(failed)
+
+    def _roll_back(self, failed: "Run | None") -> None:
         self.outbox.clear()
         self.outbox_records = 0
         for run in self.runs:
             if run is not failed:
                 run.restart()
         for table in self.tables.values():
-            if isinstance(table, WindowPartition):
-                table.rollback(min(run.committed_out_watermark_ms for run in self.runs))
-            else:
-                table.rollback()
+            table.rollback()
 
     def absorb(self, other: "CommitGroup") -> None:
         """Two agents use the same table: from now on they commit together."""
@@ -258,6 +337,7 @@ class CommitGroup:
         self.outbox_records += other.outbox_records
         for run in other.runs:
             run.group = self
+            run.interrupt = run.interrupt or self.wanted
         self._predecessors += [other, *other._predecessors]
         other.merged_into = self
         other._open.set()

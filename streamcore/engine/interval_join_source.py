@@ -154,12 +154,16 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
             f"{counts[1]}: records of one key would not meet; create both with the same number"
         )
     right = Input(TP(spec.right.name, run.task.partition), spec.right, services.clock.now_ms())
-    state = run.task.run_states.get(run.agent.name) or {}
-    offset = state.get("offsets", {}).get(right.tp.topic)
-    if offset is None:
-        committed = await services.transport.committed(services.group, [right.tp])
-        start = await services.transport.list_offsets([right.tp], EARLIEST)
-        offset = committed[right.tp].offset if right.tp in committed else start[right.tp]
+    state = run.task.run_states[run.agent.name]
+    if right.tp.topic not in state["offsets"]:
+        committed = (await services.transport.committed(services.group, [right.tp])).get(right.tp)
+        if committed is None or '"runs":' in committed.metadata:
+            # Other agents have committed here: how far they are says nothing about this one.
+            offset = (await services.transport.list_offsets([right.tp], EARLIEST))[right.tp]
+        else:
+            offset = committed.offset
+        state = await run.begin_at(right.tp, offset)
+    offset = state["offsets"][right.tp.topic]
     right.seek(offset)
     right.max_timestamp_ms = state.get("times", {}).get(right.tp.topic, NO_TIME)
     right.idle = right.tp.topic in state.get("idle", ())

@@ -1,27 +1,26 @@
 """Opening a stream task's store: as it was, repaired, or rebuilt from the changelogs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from streamcore.engine.commit import CHANGELOG_CONFIG, changelog_entry, run_entry
+from streamcore.agents import Agent
+from streamcore.engine import changelogs
+from streamcore.engine.commit import changelog_entry, run_entry
 from streamcore.engine.services import Services, logger
-from streamcore.engine.stream_task import StreamTask
-from streamcore.errors import OffsetOutOfRangeError, StateError, StreamcoreError
+from streamcore.engine.stream_task import Logged, StreamTask
+from streamcore.errors import StateError
 from streamcore.state.memory import MemoryStore
 from streamcore.state.partitions import KeyLayout
 from streamcore.state.rocksdb import RocksStore, set_aside
 from streamcore.state.store import META, Change, Store
 from streamcore.tables import Table
-from streamcore.transport.base import EARLIEST, LATEST, Committed
-from streamcore.types import TP, OutRecord
+from streamcore.transport.base import Committed
+from streamcore.types import TP
 
 _INITIALIZED = b"initialized"
-# Rows per produce when a table's rows are written to its changelog again; a few megabytes.
-REWRITE_ROWS = 10_000
-RESTORE_FETCH_BYTES = 4 << 20
 
 # (table, partition, rows done, rows in all)
 OnRecovery = Callable[[str, int, int, int], None]
@@ -48,13 +47,13 @@ class Recovery:
         self,
         services: Services,
         task: StreamTask,
-        agents: Iterable[str],
+        agents: Mapping[str, Agent],
         declared: dict[str, Table],
         on_recovery: OnRecovery,
     ) -> None:
         self._services = services
         self._task = task
-        self._agents = set(agents)
+        self._agents = agents
         self._declared = declared
         self._on_recovery = on_recovery
 
@@ -64,26 +63,30 @@ class Recovery:
         Args:
             committed: the group's offsets in all partitions.
         """
-        store = self._task.store
+        task, store = self._task, self._task.store
         if store.get(META, _INITIALIZED) is not None:
-            self._load()
-            for table in sorted(self._task.changelog_ends):
-                await self._repair(table)
+            ends = self._load()
         else:
-            await self._rebuild(committed)
+            ends = await self._rebuild(committed)
             store.write([(META, _INITIALIZED, b"1")])
-        for agent, state in self._task.run_states.items():
-            for topic, offset in state["offsets"].items():
-                self._task.agent_offsets.setdefault(TP(topic, self._task.partition), {})[agent] = offset
+        for table in sorted(ends):
+            ends[table] = await self._repair(table, ends[table])
+        runs = {
+            agent: (state, {TP(topic, task.partition): offset for topic, offset in state["offsets"].items()})
+            for agent, state in task.run_states.items()
+        }
+        task.logged = Logged().changed_by(runs, ends)
 
-    def _load(self) -> None:
+    def _load(self) -> dict[str, int]:
         task, store = self._task, self._task.store
         for key, value in store.scan(META, run_entry(""), run_entry("\U0010ffff")):
             agent = key.decode().removeprefix("run:")
             if agent in self._agents:
                 task.run_states[agent] = orjson.loads(value)
-        for key, value in store.scan(META, changelog_entry(""), changelog_entry("\U0010ffff")):
-            task.changelog_ends[key.decode().removeprefix("changelog:")] = int(value)
+        return {
+            key.decode().removeprefix("changelog:"): int(value)
+            for key, value in store.scan(META, changelog_entry(""), changelog_entry("\U0010ffff"))
+        }
 
     def _layout(self, name: str) -> KeyLayout | None:
         """How the table's keys are laid out; None for a table that nothing declares any more."""
@@ -92,49 +95,47 @@ class Recovery:
             return KeyLayout(table.window)
         return KeyLayout(None) if any(name.startswith(f"{agent}-") for agent in self._agents) else None
 
-    async def _end(self, tp: TP) -> int | None:
-        if tp.topic not in await self._services.transport.topics():
-            return None
-        return (await self._services.transport.list_offsets([tp], LATEST))[tp]
+    def _partitions_of(self, table: str) -> int:
+        """As many as the topic of an agent that uses the table."""
+        counts = [
+            self._services.partitions(self._agents[agent].topic.name)
+            for agent, state in self._task.run_states.items()
+            if table in state.get("tables", ())
+        ]
+        return max(counts, default=self._task.partition + 1)
 
-    async def _repair(self, name: str) -> None:
-        """Write the store's rows over what a crash left in the changelog without a commit."""
+    async def _repair(self, name: str, known: int) -> int:
+        """Write the store's rows over what a crash left in the changelog without a commit; its end."""
         task, services = self._task, self._services
         tp = TP(services.changelog_topic(name), task.partition)
         layout = self._layout(name)
         if layout is None or name not in task.store.tables():
-            return
-        known, end = task.changelog_ends[name], await self._end(tp)
+            return known
+        end = await changelogs.end_of(services, tp)
         if end == known:
-            return
+            return known
         if end is not None and end > known:
-            keys: dict[bytes, None] = {}
-            async for records in self._read(tp, known, end, name):
-                keys.update((record.key, None) for record in records if record.key is not None)
-            rows = [(key, task.store.get(name, layout.store_key(key))) for key in keys]
+            rows = [
+                (key, task.store.get(name, layout.store_key(key)))
+                for key in await changelogs.keys(services, tp, known, end)
+            ]
             logger.info("%s: %d rows of an unfinished commit are set right", tp, len(rows))
         else:
             logger.warning(
                 "%s has lost records (its end is %s, not %d): the table's rows are written again", tp, end, known
             )
-            rows = [(layout.changelog_key(key), value) for key, value in task.store.scan(name)]
             if end is None:
-                count = services.table_partitions.get(name, task.partition + 1)
-                info = await services.transport.create_topic(tp.topic, partitions=count, config=CHANGELOG_CONFIG)
-                services.topics[tp.topic] = info
-        now_ms = services.clock.now_ms()
-        for first in range(0, len(rows), REWRITE_ROWS):
-            batch: list[OutRecord] = [(key, value, now_ms, ()) for key, value in rows[first : first + REWRITE_ROWS]]
-            result = (await services.transport.produce({tp: batch}))[tp]
-            if isinstance(result, StreamcoreError):
-                raise result
-            end = result + len(batch)
-        task.changelog_ends[name] = end or 0
-        task.store.write([(META, changelog_entry(name), str(end or 0).encode())])
+                services.table_partitions.setdefault(name, self._partitions_of(name))
+                await changelogs.ensure(services, name)
+            rows = [(layout.changelog_key(key), value) for key, value in task.store.scan(name)]
+        end = await changelogs.write(services, tp, rows) or end or 0
+        task.store.write([(META, changelog_entry(name), str(end).encode())])
+        return end
 
-    async def _rebuild(self, committed: dict[TP, Committed]) -> None:
-        """From nothing: the group's offsets, and the changelogs up to where they stood then."""
+    async def _rebuild(self, committed: dict[TP, Committed]) -> dict[str, int]:
+        """From nothing: the group's offsets, and the changelogs up to where they stood then; their ends."""
         task = self._task
+        ends: dict[str, int] = {}
         for tp, place in committed.items():
             if tp.partition != task.partition or not place.metadata:
                 continue
@@ -145,56 +146,37 @@ class Recovery:
             for agent, state in content.get("runs", {}).items():
                 if agent in self._agents:
                     task.run_states[agent] = state
-            for name, end in content.get("changelogs", {}).items():
-                # Every commit repeats all ends of its task, so the newest are the greatest.
-                task.changelog_ends[name] = max(end, task.changelog_ends.get(name, 0))
-        for name, end in sorted(task.changelog_ends.items()):
-            if self._layout(name) is not None:
-                await self._restore(name, end)
+            ends |= content.get("changelogs", {})
+        ends = {name: end for name, end in sorted(ends.items()) if self._layout(name) is not None}
+        for name, end in ends.items():
+            ends[name] = await self._restore(name, end)
         for agent, state in task.run_states.items():
             task.store.write([(META, run_entry(agent), orjson.dumps(state))])
+        return ends
 
-    async def _restore(self, name: str, end: int) -> None:
-        task = self._task
-        tp = TP(self._services.changelog_topic(name), task.partition)
+    async def _restore(self, name: str, end: int) -> int:
+        """Read a table's rows back; the end of what there was."""
+        task, services = self._task, self._services
+        tp = TP(services.changelog_topic(name), task.partition)
         layout = self._layout(name)
         assert layout is not None, "the caller has asked"
         store_key, is_plain = layout.store_key, name not in self._declared or self._declared[name].window is None
         task.store.open_table(name)
-        have = await self._end(tp)
+        have = await changelogs.end_of(services, tp)
         if have is None or have < end:
             logger.error("%s ends at %s, before the table's last commit at %d: the newest rows are lost", tp, have, end)
-        async for records in self._read(tp, 0, min(end, have or 0), name):
-            changes: list[Change]
-            if is_plain:
-                changes = [(name, record.key, record.value) for record in records]
-            else:
-                changes = [(name, store_key(record.key), record.value) for record in records]
-            task.store.write(changes)
-        task.store.write([(META, changelog_entry(name), str(end).encode())])
+            end = have or 0
 
-    async def _read(self, tp: TP, start: int, end: int, name: str) -> Any:
-        """Batches of records in [start, end); gaps of compaction are nothing to wait for."""
-        transport = self._services.transport
-        position = max(start, (await transport.list_offsets([tp], EARLIEST))[tp])
-        total = max(0, end - position)
-        first = position
-        while position < end:
-            fetched = await transport.fetch({tp: position}, max_bytes=RESTORE_FETCH_BYTES, max_wait_ms=0)
-            if not fetched:
-                break
-            part = fetched[0]
-            if isinstance(part.error, OffsetOutOfRangeError):
-                position = part.error.log_start_offset
-                continue
-            if part.error is not None:
-                raise part.error
-            records = part.records
-            if part.next_offset > end:
-                records = [record for record in records if record.offset < end]
-            if records:
-                yield records
-            if part.next_offset <= position:
-                break
-            position = part.next_offset
-            self._on_recovery(name, tp.partition, min(position, end) - first, total)
+        def told(done: int, total: int) -> None:
+            self._on_recovery(name, tp.partition, done, total)
+
+        if have is not None:
+            async for records in changelogs.read(services, tp, 0, end, told):
+                changes: list[Change]
+                if is_plain:
+                    changes = [(name, record.key, record.value) for record in records]  # type: ignore[misc]
+                else:
+                    changes = [(name, store_key(record.key), record.value) for record in records]  # type: ignore[arg-type]
+                task.store.write(changes)
+        task.store.write([(META, changelog_entry(name), str(end).encode())])
+        return end

@@ -1,14 +1,17 @@
 """A run: one agent on one partition, from the last commit to the next error, restart or stop."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
+import orjson
+
 from streamcore.agents import Agent
 from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
+from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
 from streamcore.engine.dead_letters import dead_letter
 from streamcore.engine.group import CommitGroup, Sent
@@ -16,14 +19,15 @@ from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
-from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StreamcoreError, UsageError
+from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
 from streamcore.events import Event
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin
 from streamcore.state.partitions import TablePartition, WindowPartition
+from streamcore.state.store import META
 from streamcore.streams import Stream
 from streamcore.tables import Table
 from streamcore.topics import Topic
-from streamcore.transport.base import EARLIEST, Fetched
+from streamcore.transport.base import EARLIEST, Committed, Fetched
 from streamcore.types import TP, Headers
 
 # How long a fetch may wait in the log for data; it is woken by data, so this only bounds a lost wake-up.
@@ -78,7 +82,6 @@ class Run:
         self.tables: dict[str, TablePartition | WindowPartition] = {}
         self.watermark_ms = NO_TIME  # of the input
         self.out_watermark_ms = NO_TIME  # of what reaches the agent's body: behind a join, it is later
-        self.committed_out_watermark_ms = NO_TIME
         self.closing_ms: int | None = None  # the time of what on_window_close sends
         self.interrupt = False  # look at boundary() before the next event
         self.stopping = False
@@ -103,6 +106,7 @@ class Run:
         self._signal: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._restarting = False
+        self._failed_at: list[Identity] = []
         self._bodies: list[asyncio.Task[None]] = []
         self._handing_out = asyncio.Lock()
         self._shared: tuple[Chunk, int] | None = None
@@ -121,62 +125,88 @@ class Run:
         """Until the worker stops: run the agent; after an error, again from the last commit."""
         self._main = asyncio.current_task()
         without_event = 0
+        error: Exception | None = None
         while not self.stopping:
             try:
+                if error is not None:
+                    cause, error = error, None
+                    await self.group.roll_back(self)
+                    without_event = 0 if self._failed_at else without_event + 1
+                    if without_event:
+                        if isinstance(cause, UsageError | StateError) or without_event > self.agent.policy.retries:
+                            self.give_up(cause)
+                            await self._prepare()  # it stands at the last commit, for commits of the others
+                            break
+                        await asyncio.sleep(self.agent.policy.backoff(without_event))
                 await self._prepare()
                 self.phase = "running"
                 before = self.events_total
                 await self._execute()
                 if self.stopping:
                     break
-                if self.events_total == before and not self.cursors[0].chunk:
+                if self.events_total == before and not any(c.chunk or c.held for c in self.cursors):
                     logger.error("agent %s returned without reading its stream; it stays stopped", self.name)
                     self.failing = "the agent's function returned without reading its stream"
                     break
-                self._continue_after_return()
+                await self._continue_after_return()
                 without_event = 0
             except asyncio.CancelledError:
                 if not self._restarting:
                     raise
+                # The run that failed has rolled the whole group back, this run's own error included.
                 self._restarting = False
                 task = asyncio.current_task()
                 if task is not None:
                     task.uncancel()
-            except Exception as error:
+            except Exception as raised:
                 self.is_clean = self.parked = False
-                identities = self._identities(error)
-                self._on_error(error, identities)
-                if not identities:
-                    without_event += 1
-                    if isinstance(error, UsageError) or without_event > self.agent.policy.retries:
-                        self._give_up(error)
-                        break
-                    await asyncio.sleep(self.agent.policy.backoff(without_event))
-                else:
-                    without_event = 0
-                self.group.rollback(self)
+                error = raised
+                self._failed_at = self._identities(raised)
+                self._on_error(raised, self._failed_at)
+        if error is not None:
+            await self.group.roll_back(self)
+        if not self.is_clean:
+            await self._prepare()
         self.phase = "stopped"
         self.finished = True
         self.group.on_parked()
+
+    async def begin(self, committed: Mapping[TP, Committed]) -> None:
+        """Put down where the run begins, unless an earlier worker has.
+
+        Before any run of the task does anything: what one of them commits says where the others are.
+        """
+        tp = self.inputs[0].tp
+        if self.agent.name not in self.task.run_states:
+            start = await self.services.transport.list_offsets([tp], EARLIEST)
+            await self.begin_at(tp, committed[tp].offset if tp in committed else start[tp])
+
+    async def begin_at(self, tp: TP, offset: int) -> dict[str, Any]:
+        """Put down where an input begins.
+
+        A crash in the first commit can leave offsets in the group and nothing in the store: the store must win.
+        """
+        task, agent = self.task, self.agent.name
+        async with task.logging:
+            state = task.run_states.get(agent, {})
+            state = {**state, "offsets": {**state.get("offsets", {}), tp.topic: offset}}
+            task.store.write([(META, run_entry(agent), orjson.dumps(state))])
+            task.run_states[agent] = state
+            task.logged = task.logged.changed_by({agent: (state, self.offsets(state))}, {})
+        return state
 
     async def _prepare(self) -> None:
         """Everything as the last commit left it."""
         self.parked = self.waiting = False
         self.join = None
         del self.inputs[1:]
-        state = self.task.run_states.get(self.agent.name)
-        main = self.inputs[0]
-        if state is None:
-            start = await self.services.transport.list_offsets([main.tp], EARLIEST)
-            committed = await self.services.transport.committed(self.services.group, [main.tp])
-            offset = committed[main.tp].offset if main.tp in committed else start[main.tp]
-            state = {"offsets": {main.tp.topic: offset}}
+        state, main = self.task.run_states[self.agent.name], self.inputs[0]
         main.seek(state["offsets"][main.tp.topic])
         main.max_timestamp_ms = state.get("times", {}).get(main.tp.topic, NO_TIME)
         main.idle = main.tp.topic in state.get("idle", ())
         main.last_data_ms = self.services.clock.now_ms()
         self.watermark_ms = state.get("watermark", NO_TIME)
-        self.out_watermark_ms = self.committed_out_watermark_ms = state.get("out_watermark", NO_TIME)
+        self.out_watermark_ms = state.get("out_watermark", NO_TIME)
         self._timed = False
         self._wake_ms = self._next_deadline_ms = FOREVER
         self._clock_target_ms = NO_TIME
@@ -222,20 +252,30 @@ class Run:
                 if isawaitable(result):
                     await result
 
-    def _continue_after_return(self) -> None:
-        """The function came to its end: its last event is done, and it starts again with the next one."""
-        cursor = self.cursors[0]
-        position = cursor.position + (1 if cursor.chunk is not None and not cursor.held else 0)
-        state = self.state()
-        state["offsets"][self.inputs[0].tp.topic] = position
-        self.task.run_states[self.agent.name] = state
-        self.group.progressed()
+    async def _continue_after_return(self) -> None:
+        """The function came to its end: what it was given is done, and it starts again with the next event."""
+        main = self.inputs[0]
+        if self.join is not None:
+            self.cursors[0].row = self.cursors[0].arriving = None
+            raise UsageError(f"agent {self.agent.name} returned in the middle of a join: let it read to the end")
+        for cursor in self.cursors:
+            if cursor.offset is not None:
+                self.progress.done(cursor.offset)
+            elif cursor.held:
+                chunk, index = cursor.held[-1]
+                main.seek(chunk.records[index].offset + 1)
+            elif cursor.chunk is not None:
+                main.seek(cursor.chunk.records[cursor.index].offset + 1)
+            cursor.chunk = cursor.offset = None
+            cursor.held = []
+        await self.commit_now()
 
     def restart(self) -> None:
         """Begin again from the last commit, because a run of the same group failed."""
+        self.is_clean = False
         if self._main is not None and not self._main.done() and not self.finished:
             self._restarting = True
-            self.is_clean = self.parked = False
+            self.parked = False
             self._main.cancel()
 
     def stop(self) -> None:
@@ -259,7 +299,7 @@ class Run:
     def can_commit(self) -> bool:
         """The run stands between two events, or has nothing that could be half done."""
         if self.finished:
-            return True
+            return self.is_clean
         if self.agent.concurrency > 1:
             return not self.tables or (self.parked and self.progress.in_flight == 0)
         return self.parked
@@ -326,19 +366,23 @@ class Run:
     async def park(self) -> None:
         """Stand still for a commit."""
         self.parked = True
-        self.group.on_parked()
-        await self.group.wait_open()
-        self.parked = False
+        try:
+            self.group.on_parked()
+            await self.group.wait_open()
+        finally:
+            self.parked = False
 
     async def commit_now(self) -> None:
         """Commit what is done before anything else happens."""
         self.parked = True
-        group = self.group
-        group.hurry()
-        group.on_parked()
-        await group.next_commit()
-        await self.group.wait_open()
-        self.parked = False
+        try:
+            group = self.group
+            group.hurry()
+            group.on_parked()
+            await group.next_commit()
+            await self.group.wait_open()
+        finally:
+            self.parked = False
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
@@ -392,15 +436,16 @@ class Run:
         try:
             futures: set[asyncio.Future[Any]] = {poll, self._signal}
             await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
+            timed_out = not poll.done() and not self._signal.done()
             self.waiting = False
+            self.phase = "running"
+            await self.group.wait_open()
+        finally:
+            # Also where the agent's own timeout ends the wait: it goes on, and must not be taken for still.
+            self.parked = self.waiting = False
+            self._signal = None
             if not poll.done():
                 poll.cancel()
-        timed_out = not poll.done() and not self._signal.done()
-        self._signal = None
-        self.phase = "running"
-        await self.group.wait_open()
-        self.parked = False
         if poll.done() and not poll.cancelled():
             return poll.result(), False
         return [], timed_out
@@ -601,16 +646,19 @@ class Run:
                 chunk, index = self._shared
                 self._shared = (chunk, index + 1) if index + 1 < len(chunk.values) else None
                 source, offset = self.inputs[0], chunk.records[index].offset
-                if self._shared is None:
-                    source.position = chunk.next_offset
-                    self._set_watermark(max(self.watermark_ms, source.greatest_time(chunk)))
-                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
-                self.progress.hand_out(offset)
+                # Before it is handed out: a commit that it waits for must not wait for it.
                 if chunk.error is not None:
                     self.undecodable(source, chunk, index)
                     skip = True
                 else:
                     skip = bool(self.failures) and await self.face((source.tp, offset), source, chunk, index)
+                if self.stopping:
+                    return None  # it is read again next time
+                if self._shared is None:
+                    source.position = chunk.next_offset
+                    self._set_watermark(max(self.watermark_ms, source.greatest_time(chunk)))
+                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
+                self.progress.hand_out(offset)
                 if not skip:
                     self.events_total += 1
                     return chunk, index
@@ -686,7 +734,7 @@ class Run:
     # -- tables --------------------------------------------------------------------------------------------------------
 
     def _attach(self, table: Table) -> TablePartition | WindowPartition:
-        partition = self.task.attach(self, table, self.committed_out_watermark_ms)
+        partition = self.task.attach(self, table)
         self.tables[table.name] = partition
         if isinstance(partition, WindowPartition) and self.on_deadline not in partition.listeners:
             partition.listeners.append(self.on_deadline)
@@ -724,6 +772,8 @@ class Run:
             state["idle"] = idle
         if self.tables:
             state["tables"] = sorted(self.tables)
+        if closed := {n: t.closed_to_ms for n, t in self._window_partitions() if t.closed_to_ms > NO_TIME}:
+            state["closed"] = closed
         if self.join is not None:
             state["join"] = {
                 "low": [self.join.low_offset(side) for side in range(len(self.inputs))],
@@ -735,16 +785,14 @@ class Run:
     def offsets(self, state: dict[str, Any]) -> dict[TP, int]:
         return {TP(topic, self.task.partition): offset for topic, offset in state["offsets"].items()}
 
-    def on_committed(self, state: dict[str, Any]) -> None:
-        self.committed_out_watermark_ms = state.get("out_watermark", NO_TIME)
-
     # -- errors --------------------------------------------------------------------------------------------------------
 
     def _identities(self, error: BaseException) -> list[Identity]:
         if isinstance(error, WindowCloseError):
             return [error.identity]
         for cursor in self.cursors:
-            if cursor.held:
+            # What `take` still collects has not been given to the agent: an error is the next event's.
+            if cursor.held and (cursor.chunk is None or cursor.held[-1] == (cursor.chunk, cursor.index)):
                 return [(cursor.input.tp, chunk.records[index].offset) for chunk, index in cursor.held]
         # With several instances the one that raised is the one whose body has ended in an exception.
         bodies: list[asyncio.Task[None] | None] = [*self._bodies] if len(self.cursors) > 1 else [None]
@@ -851,7 +899,7 @@ class Run:
         then = self.agent.policy.then
         self.group.progressed()
         if then == "stop":
-            self._give_up(error)
+            self.give_up(error)
             return
         if then == "skip":
             self.services.metrics.skipped[(self.agent.name,)] += 1
@@ -875,7 +923,7 @@ class Run:
             failure.error, failure.attempts, detail=f"on_window_close of {name}, window start {start_ms} ms",
         )  # fmt: skip
 
-    def _give_up(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Stop the worker: this error needs a person."""
         self.failing = f"{type(error).__name__}: {error}"
         self.stopping = True

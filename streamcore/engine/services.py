@@ -65,6 +65,10 @@ class Services:
     def partition_for(self, topic: str, key: bytes) -> int:
         return partition_for(key, self.partitions(topic))
 
+    def max_message_bytes(self, topic: str) -> int:
+        info = self.topics.get(topic)
+        return int(info.config.get("max.message.bytes", MAX_MESSAGE_BYTES)) if info is not None else MAX_MESSAGE_BYTES
+
     def check_size(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         """Refuse at the sender what the log would refuse at the commit, when nobody knows any more whose it was.
 
@@ -74,8 +78,7 @@ class Services:
         size = len(key or b"") + len(value or b"") + RECORD_OVERHEAD_BYTES
         if headers:
             size += sum(len(name) + len(data) + 10 for name, data in headers)
-        info = self.topics.get(topic.name)
-        limit = int(info.config.get("max.message.bytes", MAX_MESSAGE_BYTES)) if info is not None else MAX_MESSAGE_BYTES
+        limit = self.max_message_bytes(topic.name)
         if size > limit:
             raise RecordTooLargeError(
                 f"a record of {size} bytes for topic {topic.name} is larger than its max.message.bytes of {limit}: "

@@ -4,12 +4,15 @@ Partition 3 of every topic and partition 3 of every table belong together: rows 
 has one store, and a run of every agent whose topic has that partition.
 """
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamcore.codecs import Codec
 from streamcore.engine.services import Services
 from streamcore.errors import PartitionsMismatchError
-from streamcore.state.partitions import TablePartition, WindowPartition
+from streamcore.state.partitions import NOTHING_CLOSED, TablePartition, WindowPartition
 from streamcore.state.store import Store
 from streamcore.tables import Table
 from streamcore.types import TP
@@ -17,6 +20,26 @@ from streamcore.types import TP
 if TYPE_CHECKING:
     from streamcore.engine.group import CommitGroup
     from streamcore.engine.run import Run
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the log knows of a task beside the group's offsets, and repeats with each commit."""
+
+    run_states: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # by agent
+    offsets: Mapping[TP, Mapping[str, int]] = field(default_factory=dict)  # by partition and agent
+    changelog_ends: Mapping[str, int] = field(default_factory=dict)  # by table
+
+    def changed_by(
+        self, runs: Mapping[str, tuple[dict[str, Any], Mapping[TP, int]]], changelog_ends: Mapping[str, int]
+    ) -> "Logged":
+        """With new states and offsets of some agents, and new ends of some tables' changelogs."""
+        offsets = {tp: dict(by_agent) for tp, by_agent in self.offsets.items()}
+        for agent, (_, places) in runs.items():
+            for tp, offset in places.items():
+                offsets.setdefault(tp, {})[agent] = offset
+        states = {agent: state for agent, (state, _) in runs.items()}
+        return Logged({**self.run_states, **states}, offsets, {**self.changelog_ends, **changelog_ends})
 
 
 class StreamTask:
@@ -29,13 +52,12 @@ class StreamTask:
         self.runs: list[Run] = []
         self.tables: dict[str, TablePartition | WindowPartition] = {}
         self.owners: dict[str, CommitGroup] = {}
-        # What the last commits said, by agent and table; each commit's metadata repeats what it does not change.
-        self.run_states: dict[str, dict[str, Any]] = {}
-        self.agent_offsets: dict[TP, dict[str, int]] = {}
-        self.changelog_ends: dict[str, int] = {}
+        self.run_states: dict[str, dict[str, Any]] = {}  # by agent, as of the store's last write
+        self.logged = Logged()
+        self.logging = asyncio.Lock()  # held while `logged` and the group's offsets change
         self.last_commit_ms: dict[int, int] = {}
 
-    def attach(self, run: "Run", table: Table, watermark_ms: int) -> TablePartition | WindowPartition:
+    def attach(self, run: "Run", table: Table) -> TablePartition | WindowPartition:
         """The table's partition for a run; from now on it commits with the run's group.
 
         Raises:
@@ -44,7 +66,7 @@ class StreamTask:
         self._check_partitions(table.name, run)
         partition = self.tables.get(table.name)
         if partition is None:
-            partition = self.open_table(table, watermark_ms)
+            partition = self.open_table(table)
         self._join_group(run, table.name, partition)
         return partition
 
@@ -59,7 +81,7 @@ class StreamTask:
         self._join_group(run, name, partition)
         return partition
 
-    def open_table(self, table: Table, watermark_ms: int) -> TablePartition | WindowPartition:
+    def open_table(self, table: Table) -> TablePartition | WindowPartition:
         """The table's rows in this partition, without anybody who writes them yet."""
         cache_entries = self.services.config.table_cache_entries
         partition: TablePartition | WindowPartition
@@ -67,13 +89,15 @@ class StreamTask:
             partition = TablePartition(table.name, self.store, table.codec, cache_entries)
         else:
             partition = WindowPartition(
-                table.name, self.store, table.codec, cache_entries, table.window, table.default, watermark_ms
-            )
+                table.name, self.store, table.codec, cache_entries, table.window, table.default,
+                max((s.get("closed", {}).get(table.name, NOTHING_CLOSED) for s in self.run_states.values()),
+                    default=NOTHING_CLOSED),
+            )  # fmt: skip
         self._register(table.name, partition)
         return partition
 
     def _register(self, name: str, partition: TablePartition | WindowPartition) -> None:
-        partition.changelog_offset = self.changelog_ends.get(name, 0)
+        partition.changelog_offset = self.logged.changelog_ends.get(name, 0)
         self.tables[name] = partition
 
     def _check_partitions(self, name: str, run: "Run") -> None:

@@ -297,6 +297,7 @@ class Worker:
                     run = Run(services, task, agent, self.tables)
                     task.runs.append(run)
                     self.runs.append(run)
+                    await run.begin(committed)
 
     def _path(self, partition: int) -> str | None:
         config = self.services.config
@@ -468,7 +469,7 @@ class Worker:
 
     def table_for_key(self, table: Table, key: Any) -> TablePartition:
         task = self._task_for_key(table, key)
-        partition = task.tables.get(table.name) or task.open_table(table, 0)
+        partition = task.tables.get(table.name) or task.open_table(table)
         assert isinstance(partition, TablePartition), "a windowed table is asked through its windows"
         owner = task.owners.get(table.name)
         if owner is not None:

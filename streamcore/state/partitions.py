@@ -16,12 +16,17 @@ import msgspec
 import orjson
 
 from streamcore.codecs import Codec
+from streamcore.errors import ValueRefusedError
 from streamcore.state.store import Change, Store
 from streamcore.windows import Window
 
 MISSING: Final = object()
+NOTHING_CLOSED = -(1 << 62)  # a watermark before all events
 _START_BIAS = 1 << 63  # times before 1970 sort first
 _encode_key = msgspec.json.Encoder().encode
+
+# A record's own lengths, a batch header and a window's bounds around a row's bytes; generous.
+ROW_OVERHEAD_BYTES = 192
 
 # A row as it goes to the changelog: key, value (None is a tombstone).
 Row = tuple[bytes, bytes | None]
@@ -63,6 +68,38 @@ def window_prefix(start_ms: int) -> bytes:
     return (start_ms + _START_BIAS).to_bytes(8, "big")
 
 
+def _encode(name: str, codec: Codec, key: Any, value: Any) -> tuple[bytes, bytes]:
+    try:
+        return _encode_key(key), codec.dumps(value)
+    except Exception as error:  # the codecs raise TypeError, ValueError, OverflowError, RecursionError, UsageError …
+        raise ValueRefusedError(
+            f"table {name} cannot hold {value!r:.100} under the key {key!r:.100}: {error}"
+        ) from error
+
+
+class _ValueCheck:
+    """Looks at values when they are set, once a commit has found one that cannot be written."""
+
+    def __init__(self, name: str, codec: Codec, max_bytes: int | None) -> None:
+        self._name = name
+        self._codec = codec
+        self._max_bytes = max_bytes
+
+    def __call__(self, key: Any, value: Any) -> None:
+        """
+        Raises:
+            ValueRefusedError: the value cannot be written, or is too large.
+        """
+        if value is MISSING:
+            return
+        size = sum(map(len, _encode(self._name, self._codec, key, value))) + ROW_OVERHEAD_BYTES
+        if self._max_bytes is not None and size > self._max_bytes:
+            raise ValueRefusedError(
+                f"table {self._name}: {size} bytes under the key {key!r:.100} are more than its changelog's "
+                f"max.message.bytes of {self._max_bytes}: spread the value over several keys, or raise the limit"
+            )
+
+
 class TablePartition:
     """One partition of a plain table."""
 
@@ -76,7 +113,13 @@ class TablePartition:
         self._cache: dict[Any, Any] = {}
         self._dirty: set[Any] = set()
         self._taken: set[Any] = set()
+        self._check: _ValueCheck | None = None
         store.open_table(name)
+
+    def check_values(self, max_bytes: int | None) -> bool:
+        """From now on, refuse a value that cannot be written when it is set; True where that was so already."""
+        known, self._check = self._check is not None, _ValueCheck(self.name, self._codec, max_bytes)
+        return known
 
     def get(self, key: Any) -> Any:
         """The value, or MISSING."""
@@ -89,6 +132,8 @@ class TablePartition:
         return value
 
     def set(self, key: Any, value: Any) -> None:
+        if self._check is not None:
+            self._check(key, value)
         self._cache[key] = value
         self._dirty.add(key)
 
@@ -97,17 +142,17 @@ class TablePartition:
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Every row, uncommitted ones included; in the store's order, new ones last."""
-        fresh = dict.fromkeys(self._dirty | self._taken)
+        fresh = {_encode_key(key): key for key in self._dirty | self._taken}
         for data_key, data in self._store.scan(self.name):
-            key = decode_key(data_key)
-            if key in fresh:
+            if data_key in fresh:
                 continue
+            key = decode_key(data_key)
             # The cached object wins over its bytes, so that a caller never sees two of the same row.
             value = self._cache.get(key, MISSING)
             yield key, self._codec.loads(data) if value is MISSING else value
-        for key in sorted(fresh, key=_encode_key):
-            if (value := self._cache[key]) is not MISSING:
-                yield key, value
+        for data_key in sorted(fresh):
+            if (value := self.get(fresh[data_key])) is not MISSING:
+                yield fresh[data_key], value
 
     @property
     def dirty_count(self) -> int:
@@ -117,14 +162,20 @@ class TablePartition:
         """The rows changed since the last commit, as bytes; they stay known until `committed` or `rollback`.
 
         Raises:
-            TypeError, UsageError: a value that its codec cannot write.
+            ValueRefusedError: a value that its codec cannot write.
         """
         self._taken |= self._dirty
         self._dirty = set()
         rows: list[Row] = []
-        for key in self._taken:
-            value = self._cache[key]
-            rows.append((_encode_key(key), None if value is MISSING else self._codec.dumps(value)))
+        cache, dumps = self._cache, self._codec.dumps
+        try:
+            for key in self._taken:
+                value = cache[key]
+                rows.append((_encode_key(key), None if value is MISSING else dumps(value)))
+        except Exception:
+            for key in self._taken:
+                _encode(self.name, self._codec, key, None if cache[key] is MISSING else cache[key])
+            raise
         return rows
 
     def changes(self, rows: list[Row]) -> Iterator[Change]:
@@ -177,7 +228,7 @@ class WindowPartition:
         cache_entries: int,
         window: Window,
         default: Callable[[], Any] | None,
-        watermark_ms: int | None,
+        closed_to_ms: int = NOTHING_CLOSED,
     ) -> None:
         self.name = name
         self.changelog_offset = 0
@@ -194,17 +245,30 @@ class WindowPartition:
         self._cache_entries = cache_entries
         self._deletes: list[bytes] = []  # store keys of expired rows
         self._taken_deletes: list[bytes] = []
+        # Every window that closes at this watermark or before has been closed, and is not opened again.
+        self.closed_to_ms = self._taken_closed_to_ms = self._committed_closed_to_ms = closed_to_ms
+        self._check: _ValueCheck | None = None
         store.open_table(name)
-        self.load(watermark_ms)
+        self._load()
 
-    def load(self, watermark_ms: int | None) -> None:
-        """Find the store's windows: open and retained ones, by the committed watermark."""
+    def check_values(self, max_bytes: int | None) -> bool:
+        """As `TablePartition.check_values`."""
+        known, self._check = self._check is not None, _ValueCheck(self.name, self._codec, max_bytes)
+        return known
+
+    @property
+    def check(self) -> Callable[[Any, Any], None] | None:
+        """What looks at a key and a value before they are set, if anything has to."""
+        return self._check
+
+    def _load(self) -> None:
+        """Find the store's windows: open and retained ones."""
         self.open.clear()
         self.closed.clear()
         start_ms = self._next_start(b"")
         while start_ms is not None:
             # Without an expiry a closed window has no rows, so whatever is there is still open.
-            is_closed = watermark_ms is not None and self.window.closes_at(start_ms) <= watermark_ms
+            is_closed = self.window.closes_at(start_ms) <= self.closed_to_ms
             where = self.closed if is_closed and self.window.expires_ms else self.open
             where[start_ms] = Bucket(stored=True)
             start_ms = self._next_start(window_prefix(start_ms + 1))
@@ -224,11 +288,12 @@ class WindowPartition:
         """The window's rows for writing, or None where it has closed."""
         bucket = self.open.get(start_ms)
         if bucket is None:
-            if self.window.closes_at(start_ms) <= watermark_ms:
+            closes_at_ms = self.window.closes_at(start_ms)
+            if closes_at_ms <= watermark_ms or closes_at_ms <= self.closed_to_ms:
                 return None
             bucket = self.open[start_ms] = Bucket(stored=False)
             for listener in self.listeners:
-                listener(self.window.closes_at(start_ms))
+                listener(closes_at_ms)
         return bucket
 
     def load_value(self, start_ms: int, bucket: Bucket, key: Any) -> Any:
@@ -251,10 +316,15 @@ class WindowPartition:
                 if self._default is None:
                     raise KeyError(key)
                 value = self._default()
-        bucket.values[key] = operator(value, operand)
+        value = operator(value, operand)
+        if self._check is not None:
+            self._check(key, value)
+        bucket.values[key] = value
         bucket.dirty.add(key)
 
     def set(self, bucket: Bucket, key: Any, value: Any) -> None:
+        if self._check is not None:
+            self._check(key, value)
         bucket.values[key] = value
         bucket.dirty.add(key)
 
@@ -298,19 +368,23 @@ class WindowPartition:
         self.closed_total += 1
         if self.window.expires_ms:
             self.closed[start_ms] = bucket
-        elif bucket.stored:
-            self._delete_rows(start_ms)
+        else:
+            self._delete_rows(start_ms, bucket)
 
-    def _delete_rows(self, start_ms: int) -> None:
-        found = self._store.scan(self.name, window_prefix(start_ms), window_prefix(start_ms + 1))
-        self._deletes.extend(key for key, _ in found)
+    def _delete_rows(self, start_ms: int, bucket: Bucket) -> None:
+        prefix = window_prefix(start_ms)
+        # Rows that a commit is writing at this moment will be in the store when the next one deletes them.
+        keys = dict.fromkeys(prefix + _encode_key(key) for key in bucket.taken)
+        if bucket.stored:
+            keys.update((key, None) for key, _ in self._store.scan(self.name, prefix, window_prefix(start_ms + 1)))
+        self._deletes.extend(keys)
 
     def expire(self, watermark_ms: int) -> None:
-        """Delete the rows of closed windows that nobody may read any more."""
+        """Every window that was due has been closed: delete the rows of those that nobody may read any more."""
         window = self.window
+        self.closed_to_ms = max(self.closed_to_ms, watermark_ms)
         for start_ms in [s for s in self.closed if window.closes_at(s) + window.expires_ms <= watermark_ms]:
-            if self.closed.pop(start_ms).stored:
-                self._delete_rows(start_ms)
+            self._delete_rows(start_ms, self.closed.pop(start_ms))
 
     @property
     def dirty_count(self) -> int:
@@ -320,17 +394,28 @@ class WindowPartition:
         return chain(self.open.items(), self.closed.items())
 
     def take(self) -> list[Row]:
-        """The rows changed since the last commit, under their store keys."""
+        """The rows changed since the last commit, under their store keys.
+
+        Raises:
+            ValueRefusedError: a value that its codec cannot write.
+        """
         rows: list[Row] = []
         dumps = self._codec.dumps
+        self._taken_closed_to_ms = self.closed_to_ms
         for start_ms, bucket in self._buckets():
             if bucket.dirty or bucket.taken:
                 bucket.taken |= bucket.dirty
                 bucket.dirty = set()
                 prefix = window_prefix(start_ms)
-                for key in bucket.taken:
-                    value = bucket.values[key]
-                    rows.append((prefix + _encode_key(key), None if value is MISSING else dumps(value)))
+                try:
+                    for key in bucket.taken:
+                        value = bucket.values[key]
+                        rows.append((prefix + _encode_key(key), None if value is MISSING else dumps(value)))
+                except Exception:
+                    for key in bucket.taken:
+                        value = bucket.values[key]
+                        _encode(self.name, self._codec, key, None if value is MISSING else value)
+                    raise
         self._taken_deletes += self._deletes
         self._deletes = []
         rows += [(key, None) for key in self._taken_deletes]
@@ -340,6 +425,7 @@ class WindowPartition:
         return ((self.name, key, value) for key, value in rows)
 
     def committed(self) -> None:
+        self._committed_closed_to_ms = self._taken_closed_to_ms
         for _, bucket in self._buckets():
             if bucket.taken:
                 bucket.taken = set()
@@ -353,7 +439,9 @@ class WindowPartition:
                 if not bucket.dirty and bucket.stored:
                     bucket.forget()
 
-    def rollback(self, watermark_ms: int | None = None) -> None:
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
         self._taken_deletes.clear()
         self._deletes.clear()
-        self.load(watermark_ms)
+        self.closed_to_ms = self._committed_closed_to_ms
+        self._load()
