@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction, isfunction, signature
 from typing import Any, overload
 
 from streamcore.agents import Agent, AgentFunction
@@ -88,12 +88,19 @@ class App:
             on_error: "retry", "dead_letter", "skip", "stop" or `retry(…)`; by default the app's.
         """
 
+        if isfunction(topic):
+            raise UsageError(f"write @app.agent() or @app.agent(topic), with parentheses, above {topic.__name__}")
+
         def declare(function: AgentFunction) -> Agent:
             agent_name: str = name or str(getattr(function, "__name__", "agent"))
             if agent_name in self._declared.agents:
                 raise UsageError(f"there are two agents named {agent_name}: give one of them name=…")
             source = topic
-            if not isinstance(source, Topic):
+            if isinstance(source, Topic):
+                self._declared.topics.setdefault(source.name, source)
+            elif source is not None and not isinstance(source, str):
+                raise UsageError(f"agent {agent_name}: a source is a topic or a topic's name, not {source!r}")
+            else:
                 source = self.topic(source or f"{self.id}-{agent_name}", **topic_options)
             sinks = sink if isinstance(sink, list | tuple | set) else [sink]
             agent = Agent(
@@ -104,6 +111,9 @@ class App:
                 concurrency=concurrency,
                 on_error=self.conf.on_error if on_error is None else on_error,
             )
+            for sink_topic in agent.sinks:
+                if isinstance(sink_topic, Topic):
+                    self._declared.topics.setdefault(sink_topic.name, sink_topic)
             self._declared.agents[agent_name] = agent
             return agent
 

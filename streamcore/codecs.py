@@ -28,7 +28,9 @@ def _guard(loads: Callable[[bytes], Any], what: str) -> Callable[[bytes], Any]:
     def guarded(data: bytes) -> Any:
         try:
             return loads(data)
-        except (ValueError, TypeError) as error:  # msgspec's and orjson's decode errors are ValueErrors
+        except (
+            Exception
+        ) as error:  # a ValueError; a RecursionError for nesting; whatever a model's __post_init__ raises
             raise DecodeError(f"{data[:80]!r} is not {what}: {error}") from error
 
     return guarded

@@ -44,7 +44,11 @@ class Stream(AsyncIterator[Any]):
     async def __anext__(self) -> Any:
         if self._iterator is None:
             self._iterator = self.__aiter__()
-        return await anext(self._iterator)
+        try:
+            return await anext(self._iterator)
+        except BaseException:
+            self._iterator = None  # an iterator that raised is over, also where a timeout ended the wait
+            raise
 
     async def _filtered(self, values: AsyncIterator[Any]) -> AsyncIterator[Any]:
         accept = self._accept

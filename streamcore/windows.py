@@ -10,6 +10,9 @@ from streamcore.errors import UsageError
 from streamcore.models import field_name
 
 
+TIME_MAX_S = 1e12  # far beyond datetime's year 9999, and in milliseconds far below 64 bits
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Hopping windows of `size_ms`, one beginning every `step_ms`; tumbling where both are equal."""
@@ -71,6 +74,8 @@ def to_ms(time: Any) -> int:
         UsageError: anything else.
     """
     if isinstance(time, float | int) and not isinstance(time, bool):
+        if not -TIME_MAX_S < time < TIME_MAX_S:  # NaN too
+            raise UsageError(f"{time!r} is no moment: it is not within {TIME_MAX_S:.0e} seconds of 1970")
         return int(time * 1000 + 0.5)
     if isinstance(time, str):
         try:

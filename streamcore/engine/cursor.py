@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Cursor:
     """Where one instance of an agent is. With concurrency 1 there is one per run."""
 
-    __slots__ = ("arriving", "chunk", "held", "index", "input", "late_seen", "offset", "row", "run")
+    __slots__ = ("arriving", "chunk", "collecting", "held", "index", "input", "late_seen", "offset", "row", "run")
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -31,6 +31,7 @@ class Cursor:
         self.row: Event | None = None  # of a joined row; it wins over the chunk's
         self.arriving: Event | None = None  # the record whose pairs are being given out
         self.held: list[tuple[Chunk, int]] = []  # events of a list that `take` collects or has given out
+        self.collecting = False  # `held` has not been given out
         self.offset: int | None = None  # handed out, with concurrency
         self.late_seen: int | None = None  # the event whose lateness has been counted
 
@@ -89,6 +90,19 @@ class Cursor:
     def now_ms(self) -> int:
         return self.run.services.clock.now_ms()
 
+    def resume(self) -> None:
+        """A loop over the stream begins; where an earlier one was left, its last value is done and the next one comes."""
+        chunk, source = self.chunk, self.input
+        if self.held:
+            # A list that was still being collected was never given out.
+            (first, at), (last, end) = self.held[0], self.held[-1]
+            source.seek(first.records[at].offset if self.collecting else last.records[end].offset + 1)
+        elif chunk is not None:
+            self.run.leave(chunk, source, self.index + 1)
+        self.chunk = None
+        self.held = []
+        self.collecting = False
+
     # -- the hot loop --------------------------------------------------------------------------------------------------
 
     async def values(self) -> AsyncIterator[Any]:
@@ -98,6 +112,7 @@ class Cursor:
             async for value in self._shared_values():
                 yield value
             return
+        self.resume()
         while True:
             while (wake_ms := run.pop_wake()) is not None:
                 yield Watermark(wake_ms)
@@ -146,6 +161,8 @@ class Cursor:
         loop = asyncio.get_running_loop()
         batch: list[Any] = []
         deadline_s = 0.0
+        self.resume()
+        self.collecting = True
         while True:
             chunk = self.input.next_chunk()
             if chunk is None:
@@ -157,6 +174,7 @@ class Cursor:
                 if not alive:
                     return
                 if batch and within_ms is not None and loop.time() >= deadline_s:
+                    self.collecting = False
                     yield batch
                     batch = []
                     self._release()
@@ -176,6 +194,7 @@ class Cursor:
                 self.held.append((chunk, self.index))
                 batch.append(value)
                 if len(batch) == max_:
+                    self.collecting = False
                     yield batch
                     batch = []
                     self._release()
@@ -183,6 +202,7 @@ class Cursor:
 
     def _release(self) -> None:
         self.held = []
+        self.collecting = True
         self.run.on_event_done()
 
     def joined(self, spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> AsyncIterator[Any]:

@@ -102,10 +102,16 @@ class Input:
                 values = [record.value for record in records]
             else:
                 values = [loads(record.value) for record in records]  # type: ignore[arg-type]
-        except (ValueError, TypeError, AttributeError):  # AttributeError: a tombstone has no bytes to decode
+        except Exception:  # whatever decoding raises, a tombstone's AttributeError among it: find the record
             return self._careful_chunk(records)
         self._taken = first + len(records)
         return self._timed(Chunk(records, values))
+
+    def put_back(self, chunk: Chunk, first: int) -> None:
+        """Give the records of the newest chunk out again, from its index `first` on."""
+        left = len(chunk.records) - first
+        self._taken -= left
+        self.position = chunk.records[first].offset if left else chunk.next_offset
 
     def _careful_chunk(self, records: list[InRecord]) -> Chunk:
         """As far as the records can be decoded; a tombstone is None, and a bad one is a chunk of its own."""

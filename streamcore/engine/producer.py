@@ -1,8 +1,8 @@
 """Sends records that belong to no event: those of sources, timers and tasks."""
 
 import asyncio
+from collections.abc import Mapping
 
-from streamcore.engine.dead_letters import dead_letter
 from streamcore.engine.services import Services, logger
 from streamcore.errors import (
     BatchTooLargeError,
@@ -41,6 +41,7 @@ class Producer:
         self._ready = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._flushing: asyncio.Task[bool] | None = None
         self._turn = 0  # of keyless records; they change the partition with every batch (KIP-480)
         self.failing: str | None = None
 
@@ -73,6 +74,7 @@ class Producer:
             RecordTooLargeError, UsageError
         """
         services = self._services
+        services.check_known(topic)
         services.check_size(topic, key, value, headers)
         count = services.partitions(topic.name)
         if partition is None:
@@ -101,10 +103,19 @@ class Producer:
             await self._ready.wait()
             await asyncio.sleep(max(LINGER_S, delay))
             self._ready.clear()
-            failed = await self.flush()
+            self._flushing = asyncio.create_task(self.flush(), name="producer flush")
+            # A stop must not tear a request to the log: nobody would know which of its records are there.
+            failed = await asyncio.shield(self._flushing)
             delay = min(RETRY_MAX_S, max(0.05, delay * 2)) if failed else 0.0
             if failed:
                 self._ready.set()
+
+    async def finish(self) -> None:
+        """Send what is still queued, once."""
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        if await self.flush():
+            logger.error("%d records could not be sent before the stop: %s", self._count, self.failing)
 
     async def flush(self) -> bool:
         """Send what is queued now.
@@ -116,9 +127,7 @@ class Producer:
         self._turn += 1
         if not taken:
             return False
-        results = await self._services.transport.produce(
-            {tp: [record for record, _ in entries] for tp, entries in taken.items()}
-        )
+        results = await self._produce(taken)
         failing: str | None = None
         for tp, entries in taken.items():
             result = results[tp]
@@ -129,7 +138,11 @@ class Producer:
                     self._queues[tp] = entries + self._queues.get(tp, [])
                     continue
                 if len(entries) > 1:
-                    await self._one_by_one(tp, entries)
+                    left = await self._one_by_one(tp, entries)
+                    if left:
+                        failing = f"{tp}: {result}"
+                        self._queues[tp] = left + self._queues.get(tp, [])
+                        self._count += len(left)
                 else:
                     await self._refuse(tp, entries[0], result)
             else:
@@ -144,25 +157,36 @@ class Producer:
             self._room.set()
         return failing is not None
 
-    async def _one_by_one(self, tp: TP, entries: list[_Entry]) -> None:
-        """One bad record must not take its neighbours with it."""
-        for entry in entries:
-            result = (await self._services.transport.produce({tp: [entry[0]]}))[tp]
-            if isinstance(result, StreamcoreError):
+    async def _produce(self, taken: dict[TP, list[_Entry]]) -> Mapping[TP, int | StreamcoreError]:
+        try:
+            return await self._services.transport.produce(
+                {tp: [record for record, _ in entries] for tp, entries in taken.items()}
+            )
+        except StreamcoreError as error:
+            return dict.fromkeys(taken, error)
+        except OSError as error:
+            return dict.fromkeys(taken, StreamcoreError(f"{type(error).__name__}: {error}"))
+
+    async def _one_by_one(self, tp: TP, entries: list[_Entry]) -> list[_Entry]:
+        """One bad record must not take its neighbours with it; those that have to be tried again."""
+        for index, entry in enumerate(entries):
+            result = (await self._produce({tp: [entry]}))[tp]
+            if isinstance(result, _FINAL):
                 await self._refuse(tp, entry, result)
+            elif isinstance(result, StreamcoreError):
+                return entries[index:]
             elif not entry[1].done():
                 entry[1].set_result(SentRecord(tp.topic, tp.partition, result, entry[0][2]))
+        return []
 
     async def _refuse(self, tp: TP, entry: _Entry, error: StreamcoreError) -> None:
         (key, value, time_ms, headers), future = entry
         logger.error("%s refuses a record: %s", tp, error)
         if not future.done():
             future.set_exception(error)
-        letter = dead_letter("", tp, -1, key, value, time_ms, headers, error, 1)
-        # Now, not at the record's own time: that may be what is wrong with it.
-        letter = (letter[0], letter[1], self._services.clock.now_ms(), letter[3])
+        letter = self._services.dead_letter("", tp, -1, key, value, time_ms, headers, error, 1)
         self._services.metrics.dead_letters[("", tp.topic)] += 1
-        await self._services.transport.produce({TP(self._services.dead_letter_topic, 0): [letter]})
+        await self._produce({TP(self._services.dead_letter_topic, 0): [(letter, future)]})
 
 
 def _retrieve(future: "asyncio.Future[SentRecord]") -> None:

@@ -13,7 +13,6 @@ from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
-from streamcore.engine.dead_letters import dead_letter
 from streamcore.engine.group import CommitGroup, Sent
 from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
@@ -327,6 +326,13 @@ class Run:
         source.max_timestamp_ms = max(source.max_timestamp_ms, self._final_ms)
         self.events_total += len(chunk.values)
         self.last_progress_ms = self.services.clock.now_ms()
+
+    def leave(self, chunk: Chunk, source: Input, done: int) -> None:
+        """The first `done` events of a loaded chunk are done; the others are given out again."""
+        self._set_watermark(max(source.times(chunk)[:done]))
+        source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
+        source.put_back(chunk, done)
+        self.events_total += done
 
     def _set_watermark(self, watermark_ms: int) -> None:
         if watermark_ms > self.watermark_ms:
@@ -702,7 +708,11 @@ class Run:
             RecordTooLargeError, UsageError
         """
         services = self.services
+        services.check_known(topic)
         services.check_size(topic, key, value, headers)
+        # Event time is seldom ahead of the clock, and the clock was read not long ago.
+        if time_ms > self.last_progress_ms:
+            services.check_time(topic, time_ms)
         count = services.partitions(topic.name)
         if partition is None:
             # A record without a key stays with its slice: the same place at every replay.
@@ -716,6 +726,8 @@ class Run:
     def forward(self, topic: Topic, event: Event) -> Sent:
         """Send an event's record on as it was."""
         message = event.message
+        self.services.check_known(topic)
+        self.services.check_size(topic, message.key, message.value, message.headers)
         count = self.services.partitions(topic.name)
         partition = (
             self.services.partition_for(topic.name, message.key)
@@ -792,7 +804,7 @@ class Run:
             return [error.identity]
         for cursor in self.cursors:
             # What `take` still collects has not been given to the agent: an error is the next event's.
-            if cursor.held and (cursor.chunk is None or cursor.held[-1] == (cursor.chunk, cursor.index)):
+            if cursor.held and not cursor.collecting:
                 return [(cursor.input.tp, chunk.records[index].offset) for chunk, index in cursor.held]
         # With several instances the one that raised is the one whose body has ended in an exception.
         bodies: list[asyncio.Task[None] | None] = [*self._bodies] if len(self.cursors) > 1 else [None]
@@ -908,7 +920,7 @@ class Run:
         self.dead_letters_total += 1
         self.services.metrics.dead_letters[(self.agent.name, tp.topic)] += 1
         logger.error("agent %s: %s@%d is dead after %d attempts: %s", self.name, tp, offset, attempts, error)
-        letter = dead_letter(
+        letter = self.services.dead_letter(
             self.agent.name, tp, offset, key, value, timestamp_ms, headers, error, attempts, detail=detail
         )
         self.group.send(TP(self.services.dead_letter_topic, 0), letter)

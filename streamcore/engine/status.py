@@ -257,8 +257,7 @@ async def refresh_metrics(worker: "Worker") -> None:
         metrics.events[(run.agent.name,)] += run.events_total
         if run.out_watermark_ms > NO_TIME:
             metrics.watermark[(run.agent.name, str(run.task.partition))] = run.out_watermark_ms / 1000
-    tps = {source.tp for run in worker.runs for source in run.inputs}
-    ends = await worker.services.transport.list_offsets(tps, LATEST)
+    ends = {info.tp: info.log_end_offset for info in await worker.services.transport.describe_partitions()}
     metrics.lag.clear()
     for run in worker.runs:
         for tp, position in run_positions(run).items():

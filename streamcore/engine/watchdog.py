@@ -7,6 +7,7 @@ from typing import Any
 
 from streamcore.engine.run import Run
 from streamcore.engine.services import Services, logger
+from streamcore.errors import StreamcoreError
 from streamcore.transport.base import LATEST
 from streamcore.types import TP
 
@@ -31,7 +32,10 @@ class Watchdog:
         """Check for ever."""
         while True:
             await asyncio.sleep(min(CHECK_S, self._after_ms / 3000))
-            await self.check(runs)
+            try:
+                await self.check(runs)
+            except StreamcoreError as error:  # a topic was deleted or is offline; its runs say so themselves
+                logger.debug("the watchdog cannot look: %s", error)
 
     async def check(self, runs: Sequence[Run]) -> None:
         """One look at every run."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from streamcore.types import TP
 GC_THRESHOLD = (50_000, 20, 50)
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
 TASK_RETRY_MAX_S = 30.0  # between starts of a task that keeps failing
+CANCEL_S = 0.3  # for what was cancelled to clean up
 STOP_MARGIN_S = 1.0  # for final commits and for closing stores, after the drain
 
 
@@ -378,9 +379,7 @@ class Worker:
             return
         self.phase = "stopping"
         drain_s = milliseconds(self.services.config.drain) / 1000
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await _end(self._background)
         for run in self.runs:
             run.stop()
         if self._run_tasks:
@@ -391,20 +390,27 @@ class Worker:
                         "agent %s did not finish its event in %g s; it is read again next time", run.name, drain_s
                     )
                     run.is_clean = False
-                    task.cancel()
-            await asyncio.gather(*self._run_tasks.values(), return_exceptions=True)
-        for committer in self._committers.values():
-            committer.cancel()
-        await asyncio.gather(*self._committers.values(), return_exceptions=True)
+            await _end(late)
+        # A run that was cut off in the middle of an event leaves its group at the last commit.
+        groups = {run.group for run in self.runs}
+        clean = [group for group in groups if all(run.is_clean for run in group.runs)]
+        committers = set(self._committers.values())
         try:
             async with asyncio.timeout(STOP_MARGIN_S):
-                for group in {run.group for run in self.runs}:
-                    # A run that was cut off in the middle of an event leaves its group at the last commit.
-                    if group.has_progress and all(run.is_clean for run in group.runs):
+                for group in clean:
+                    group.end_committing()
+                finishing = {self._committers[run] for group in clean for run in group.runs} & committers
+                if finishing:
+                    await asyncio.wait(finishing)
+                for group in clean:
+                    if group.has_progress:
                         await group.commit_when_still()
-                await self.producer.flush()
+                await self.producer.finish()
         except TimeoutError:
             logger.error("the last commit did not go through in time; its events are read again next time")
+        await _end(committers)
+        for group in groups:
+            await group.close()
         for service in reversed(self.extra_services):
             await service.stop()
         for stream_task in self.tasks:
@@ -484,6 +490,17 @@ class Worker:
         if not isinstance(partition, WindowPartition):
             raise UsageError(f"table {table.name} has no windows before an agent has used it")
         return partition
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait for them; one that does not let itself be cancelled is left behind."""
+    tasks = set(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_S)
+        for task in stubborn:
+            logger.error("%s does not end though it was cancelled: does it catch CancelledError?", task.get_name())
 
 
 def _decoded(topic: Topic, part: Fetched) -> Iterator[Event]:
