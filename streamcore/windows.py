@@ -9,7 +9,6 @@ from streamcore.config import Seconds, milliseconds
 from streamcore.errors import UsageError
 from streamcore.models import field_name
 
-
 TIME_MAX_S = 1e12  # far beyond datetime's year 9999, and in milliseconds far below 64 bits
 
 

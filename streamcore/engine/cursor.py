@@ -91,7 +91,7 @@ class Cursor:
         return self.run.services.clock.now_ms()
 
     def resume(self) -> None:
-        """A loop over the stream begins; where an earlier one was left, its last value is done and the next one comes."""
+        """A loop over the stream begins; where an earlier one was left, its last value is done."""
         chunk, source = self.chunk, self.input
         if self.held:
             # A list that was still being collected was never given out.

@@ -8,7 +8,7 @@ from streamcore.engine.inputs import FOREVER, NO_TIME
 from streamcore.engine.run import Run
 from streamcore.engine.watchdog import lag, run_positions
 from streamcore.state.partitions import WindowPartition
-from streamcore.transport.base import LATEST, PartitionInfo
+from streamcore.transport.base import PartitionInfo
 from streamcore.types import TP
 
 if TYPE_CHECKING:
