@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from streamcore.engine import changelogs
+from streamcore.engine.services import logger
 from streamcore.engine.stream_task import Logged
 from streamcore.errors import RecordTooLargeError, StreamcoreError, UnknownTopicError, ValueRefusedError
 from streamcore.state.partitions import Row
@@ -139,8 +140,23 @@ async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) ->
             if isinstance(result, UnknownTopicError):
                 services.topics.pop(tp.topic, None)  # somebody deleted it; the next try makes it again
             raise result
+        known = task.logged.changelog_ends.get(tables[tp], 0)
+        if result < known:
+            result = await _write_again(group, tables[tp], tp, batches[tp], known)
         ends[tables[tp]] = result + len(batches[tp])
     return ends
+
+
+async def _write_again(group: "CommitGroup", table: str, tp: TP, newest: list[OutRecord], known: int) -> int:
+    """The changelog has lost records: all rows of the table, and then the newest ones; their base offset."""
+    services, layout = group.services, group.tables[table].layout
+    logger.warning("%s has lost records (it had %d): the table's rows are written again", tp, known)
+    rows = [(layout.changelog_key(key), value) for key, value in group.task.store.scan(table)]
+    await changelogs.write(services, tp, rows)
+    result = (await services.transport.produce({tp: newest}))[tp]
+    if isinstance(result, StreamcoreError):
+        raise result
+    return result
 
 
 def _metadata(logged: Logged, tp: TP) -> str:

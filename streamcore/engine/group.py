@@ -151,7 +151,8 @@ class CommitGroup:
 
     @property
     def has_progress(self) -> bool:
-        return self._progress.is_set()
+        """Something has been done that is not committed yet."""
+        return self._progress.is_set() or self.wanted
 
     # -- the commit ----------------------------------------------------------------------------------------------------
 
@@ -195,6 +196,7 @@ class CommitGroup:
         """Wait until every run stands between two events, commit, let them go on."""
         self.wanted = True
         self._open.clear()
+        is_committed = False
         try:
             while self.merged_into is None:
                 for run in self.runs:
@@ -213,8 +215,11 @@ class CommitGroup:
                     if self._is_still and self.merged_into is None:
                         self._progress.clear()
                         await self._commit()
+                        is_committed = True
                         return
         finally:
+            if not is_committed:
+                self._progress.set()
             self.commits += 1
             self.wanted = False
             self._last_commit_s = asyncio.get_running_loop().time()

@@ -409,6 +409,8 @@ class Run:
                 return False
             if self._take_in(fetched):
                 return True
+            if any(source.fetch_position != wanted.get(source.tp, source.fetch_position) for source in self.inputs):
+                continue  # a place was gone, or a gap: what `wanted` says is out of date
             answered = {part.tp for part in fetched}
             for source in self.inputs:
                 if source.tp in wanted and source.tp not in answered:
