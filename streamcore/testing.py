@@ -208,6 +208,7 @@ class AppTest:
 
     def pass_time(self, seconds: float) -> None:
         """As `advance`, for an app that is kept from finishing its work."""
+        self._loop.run_ready()
         until_s = self._loop.time() + seconds
         while self._loop.step(until_s):
             pass

@@ -325,11 +325,11 @@ class CommitGroup:
     def _roll_back(self, failed: "Run | None") -> None:
         self.outbox.clear()
         self.outbox_records = 0
+        for table in self.tables.values():
+            table.rollback()
         for run in self.runs:
             if run is not failed:
                 run.restart()
-        for table in self.tables.values():
-            table.rollback()
 
     def absorb(self, other: "CommitGroup") -> None:
         """Two agents use the same table: from now on they commit together."""

@@ -134,10 +134,10 @@ class Run:
                     if without_event:
                         if isinstance(cause, UsageError | StateError) or without_event > self.agent.policy.retries:
                             self.give_up(cause)
-                            await self._prepare()  # it stands at the last commit, for commits of the others
+                            self._prepare()  # it stands at the last commit, for commits of the others
                             break
                         await asyncio.sleep(self.agent.policy.backoff(without_event))
-                await self._prepare()
+                self._prepare()
                 self.phase = "running"
                 before = self.events_total
                 await self._execute()
@@ -165,7 +165,7 @@ class Run:
         if error is not None:
             await self.group.roll_back(self)
         if not self.is_clean:
-            await self._prepare()
+            self._prepare()
         self.phase = "stopped"
         self.finished = True
         self.group.on_parked()
@@ -194,7 +194,7 @@ class Run:
             task.logged = task.logged.changed_by({agent: (state, self.offsets(state))}, {})
         return state
 
-    async def _prepare(self) -> None:
+    def _prepare(self) -> None:
         """Everything as the last commit left it."""
         self.parked = self.waiting = False
         self.join = None
@@ -271,10 +271,12 @@ class Run:
 
     def restart(self) -> None:
         """Begin again from the last commit, because a run of the same group failed."""
-        self.is_clean = False
-        if self._main is not None and not self._main.done() and not self.finished:
+        if self.finished:
+            self._prepare()
+            return
+        self.is_clean = self.parked = False
+        if self._main is not None and not self._main.done():
             self._restarting = True
-            self.parked = False
             self._main.cancel()
 
     def stop(self) -> None:
