@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import streamcore as sc
 from streamcore.testing import AppTest
 
+from .faulty import FaultyAppTest
+
 T0 = 1_767_225_600  # the test kit's start, a multiple of a minute
 
 
@@ -211,3 +213,140 @@ def test_final_results_are_those_of_an_offline_computation_whatever_crashes(
 def test_a_window_that_cannot_be_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(sc.UsageError):
         sc.App("test").Table("counts").tumbling(**bad)
+
+
+@pytest.mark.parametrize("cut", range(16))
+@pytest.mark.parametrize("lose_tables", [False, True])
+def test_a_window_that_stays_readable_closes_once_whatever_crashes_around_its_close(
+    cut: int, lose_tables: bool
+) -> None:
+    app, source, closed = counting_app(expires=30)
+    with FaultyAppTest(app) as test:
+        put(test, source, 3, settle=True)
+        test.faults.reset()
+        test.faults.cut_at = cut
+        test.pass_time(20)  # it closes by the clock
+        test.crash_and_restart(lose_tables=lose_tables)
+        test.advance(60)
+        values = test.values(closed)
+        assert values
+        assert all(value == {"start": 0, "end": 10, "value": 1} for value in values)
+        test.assert_changelogs_equal_stores()
+        assert not test.replay("test-counts-changelog")
+
+
+def test_windows_that_two_agents_write_close_when_both_have_come_so_far_and_never_twice() -> None:
+    app, source, closed = counting_app(expires=20)
+    other = app.topic("other", key_type=str)
+    windows = next(iter(app.tables.values()))
+    assert windows.window is not None
+    counts = sc.WindowedTable(windows, windows.window)
+
+    @app.agent(other)
+    async def count_too(stream: sc.Stream) -> None:
+        async for key, value in stream.items():
+            counts[key] += value
+
+    with FaultyAppTest(app, idle_after=1000) as test:
+        put(test, source, 1)
+        put(test, other, 2, settle=True)
+        put(test, source, 25, settle=True)
+        assert test.values(closed) == []
+        test.crash_and_restart()
+        put(test, other, 8, settle=True)  # not late: its own topic has not come further
+        assert test.values(closed) == []
+        test.crash_and_restart(lose_tables=True)
+        put(test, other, 24, settle=True)
+        assert test.values(closed) == [{"start": 0, "end": 10, "value": 3}]
+        put(test, other, 50)
+        put(test, source, 51, settle=True)
+        assert test.values(closed) == [{"start": 20, "end": 30, "value": 2}]
+
+
+def test_an_agent_that_comes_late_to_a_table_does_not_open_its_closed_windows_again() -> None:
+    app, source, closed = counting_app()
+    other = app.topic("other", key_type=str)
+    windows = next(iter(app.tables.values()))
+    assert windows.window is not None
+    counts = sc.WindowedTable(windows, windows.window)
+
+    @app.agent(other)
+    async def count_too(stream: sc.Stream) -> None:
+        async for key, value in stream.items():
+            counts[key] += value
+
+    with FaultyAppTest(app) as test:
+        put(test, source, 1)
+        put(test, source, 25, settle=True)
+        assert test.values(closed) == [{"start": 0, "end": 10, "value": 1}]
+        put(test, other, 2, settle=True)
+        put(test, other, 40)
+        put(test, source, 40, settle=True)
+        test.advance(30)
+        assert {value["start"] for value in test.values(closed)} == {20, 40}
+
+
+def test_what_a_closing_window_writes_belongs_into_its_own_time() -> None:
+    app = sc.App("test", topic_partitions=1)
+    source = app.topic("source", key_type=str)
+    per_minute = app.Table("per_minute", default=int).tumbling(60)
+
+    def add_up(key: Any, value: int) -> None:
+        per_minute[key[0]] += value
+
+    counts = app.Table("counts", default=int, on_window_close=add_up).tumbling(10)
+
+    @app.agent(source)
+    async def count(stream: sc.Stream) -> None:
+        async for key, value in stream.items():
+            counts[key] += value
+
+    with AppTest(app) as test:
+        for second in (1, 55, 58, 61, 62):
+            put(test, source, second)
+        test.settle()
+        assert {start - T0: value for (_, start), value in test.table(per_minute).items()} in ({0: 3}, {})
+        assert test.worker.runs[0].late_total == 0
+
+
+def test_a_replay_of_old_data_counts_in_the_windows_of_its_field() -> None:
+    class Old(sc.Record):
+        at: str
+        n: int
+
+    app = sc.App("test", topic_partitions=1)
+    source = app.topic("source", key_type=str, value_type=Old, event_time=Old.at)
+    finals: list[Any] = []
+    counts = app.Table("counts", default=int, on_window_close=lambda key, value: finals.append((key, value)))
+    windows = counts.tumbling(3600).relative_to_field(Old.at)
+
+    @app.agent(source)
+    async def count(stream: sc.Stream) -> None:
+        async for old in stream:
+            windows["all"] += old.n
+
+    with AppTest(app) as test:
+        for hour in (1, 1, 2, 3):
+            test.send(source, key="k", value=Old(f"2014-04-0{hour}T00:30:00", 1), settle=False)
+        test.settle()
+    assert [value for _, value in finals] == [2, 1]
+
+
+def test_a_late_topic_that_cannot_take_the_event_is_the_events_fault() -> None:
+    app = sc.App("test", topic_partitions=1, on_error="dead_letter")
+    source = app.topic("source", key_type=str, config={"max.message.bytes": "5000000"})
+    late = app.topic("late")
+    counts = app.Table("counts", default=int).tumbling(10, late=late)
+
+    @app.agent(source)
+    async def count(stream: sc.Stream) -> None:
+        async for key, _ in stream.items():
+            counts[key] += 1
+
+    with AppTest(app) as test:
+        put(test, source, 30)
+        put(test, source, 1, value="x" * 2_000_000)
+        put(test, source, 2)
+        assert len(test.events(late)) == 1
+        (letter,) = test.dead_letters()
+        assert b"RecordTooLargeError" in letter.headers["streamcore.error"]
