@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
-from rocksdict import ColumnFamily, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
 
 from streamcore.errors import StateError
 from streamcore.state.store import META, Change
@@ -73,11 +73,9 @@ class RocksStore:
         return self._families[table].get(key)
 
     def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        bounds = ReadOptions()
-        if end is not None:
-            bounds.set_iterate_upper_bound(end)
         # In raw mode keys and values are bytes, which rocksdict's annotations do not know.
-        return cast(Iterator[tuple[bytes, bytes]], self._families[table].items(from_key=start or None, read_opt=bounds))
+        rows = cast(Iterator[tuple[bytes, bytes]], self._families[table].items(from_key=start or None))
+        return rows if end is None else _before(rows, end)
 
     def seek(self, table: str, start: bytes) -> bytes | None:
         iterator = self._families[table].iter()
@@ -106,6 +104,18 @@ class RocksStore:
         self._families.clear()
         self._handles.clear()
         self._db.close()
+
+
+def _before(rows: Iterator[tuple[bytes, bytes]], end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The rows up to a key.
+
+    RocksDB's own iterate_upper_bound is out of the question: rocksdict's iterator does not keep the bound alive, and a
+    scan with one ends now and then before rows that are there.
+    """
+    for row in rows:
+        if row[0] >= end:
+            return
+        yield row
 
 
 def set_aside(path: str, now_ms: int) -> str:
