@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,10 @@ class Driver:
         committed: the greatest acknowledged offset of every group and partition.
     """
 
-    def __init__(self, directory: Path, seed: int, kills: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, seed: int, kills: int, say: Callable[[str], None], *, idle_s: Sequence[float] = (0.5, 2)
+    ) -> None:
+        """Args: idle_s: how long a child stands idle at most while event time follows the clock; one of them."""
         self.directory = directory
         self.kills_wanted = kills
         self.records: dict[TP, dict[int, int]] = {}
@@ -58,6 +61,7 @@ class Driver:
         self.tally = Tally()
         self._rng = random.Random(seed)
         self._say = say
+        self._idle_s = idle_s
         self._notes = NotesReader(directory / "notes")
         segments = max(2, round(kills * STEPS_PER_KILL / known_input.SEGMENT_STEPS))
         self.steps = known_input.write(directory / "input", seed, segments)
@@ -81,16 +85,18 @@ class Driver:
         }  # fmt: skip
         lives = list(kinds)
         deck: list[Callable[[], None]] = []
+        told = 0
         while self.tally.kills.total() < self.kills_wanted:
             if not deck:  # every kind has its turn in a short run too
                 deck = self._rng.sample(lives, len(lives)) + self._rng.choices(
                     lives, [*kinds.values()], k=max(0, self.kills_wanted - len(lives))
                 )
             deck.pop(0)()
-            if self._rng.random() < 0.2:
-                self._lose_tables()
             done = self.tally.kills.total()
-            if done % 10 == 0 and done:
+            if self._rng.random() < 0.2 or done == self.kills_wanted - 1:
+                self.lose_tables()
+            if done >= told + 10:
+                told = done
                 self._say(f"{done} kills, {self.tally.starts} starts, {self.tally.acknowledged} records acknowledged")
         self.drain()
 
@@ -144,7 +150,7 @@ class Driver:
         if self.tally.kills.total() < self.kills_wanted:
             child = self._start("--until", str(boundary), "--idle-after", str(IDLE_SOON_S))
             self._wait(child, lambda: self._phase == "waiting", LIFE_MAX_S, or_fail=True)
-            self._wait(child, lambda: False, self._rng.choice((0.5, 2.0, 20.0)) * self._rng.uniform(0.5, 1))
+            self._wait(child, lambda: False, self._rng.choice(self._idle_s) * self._rng.uniform(0.5, 1))
             self._kill(child)
 
     def _some_input(self) -> list[str]:
@@ -153,15 +159,13 @@ class Driver:
         pace_s = rng.choice((0.0, 0.0, 0.005, 0.02))
         return ["--until", str(self._allowed), "--pace", str(pace_s)]
 
-    def _lose_tables(self) -> None:
-        """All of an app's tables, or those of one partition, as if their disk had gone."""
-        tables = self.tables
-        if not tables:
-            return
-        app = self._rng.choice(APPS)
-        chosen = [path for path in tables if app in path.parts] if self._rng.random() < 0.5 else [
-            self._rng.choice(tables)
-        ]  # fmt: skip
+    def lose_tables(self, *, all_of_them: bool = False) -> None:
+        """The tables of both apps, of one app or of one partition go, as if their disk had."""
+        chosen = tables = self.tables
+        if tables and not all_of_them:
+            app = self._rng.choice(APPS)
+            of_app = [path for path in tables if app in path.parts]
+            chosen = of_app if self._rng.random() < 0.5 else [self._rng.choice(tables)]
         for path in chosen:
             shutil.rmtree(path)
         self.tally.deleted_stores += len(chosen)

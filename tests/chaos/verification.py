@@ -87,8 +87,8 @@ class Verification:
 
     def run(self) -> list[str]:
         for check in (
-            self._acknowledged_records, self._committed_offsets, self._input, self._dead_letters, self._health,
-            self._alarms, self._closed_windows, self._numbers, self._pairs, self._changelogs, self._rows,
+            self._output, self._acknowledged_records, self._committed_offsets, self._input, self._dead_letters,
+            self._health, self._alarms, self._closed_windows, self._numbers, self._pairs, self._changelogs, self._rows,
         ):  # fmt: skip
             check()
         return self.problems
@@ -108,6 +108,13 @@ class Verification:
                 self._problem(f"{what}: {key} is {found[key]}, not {expected[key]}")
 
     # -- the log -------------------------------------------------------------------------------------------------------
+
+    def _output(self) -> None:
+        """No child had anything to say but that garbage is garbage."""
+        for line in (self.driver.directory / "output").read_text(errors="replace").splitlines():
+            is_bad = " ERROR " in line or " CRITICAL " in line or line.startswith("Traceback")
+            if is_bad and "is dead after 1 attempts" not in line:
+                self._problem(f"a child wrote: {line}")
 
     def _acknowledged_records(self) -> None:
         """No record that was acknowledged, or read by anybody, is missing, elsewhere, or another one."""
@@ -188,7 +195,11 @@ class Verification:
         self.sources: dict[str, SourceState] = {}
         for tp, records in self.found.topic("health").items():
             seen: set[tuple[bytes | None, int]] = set()
-            first = [r for r in records if (r.key, r.timestamp) not in seen and not seen.add((r.key, r.timestamp))]  # type: ignore[func-returns-value]
+            first: list[InRecord] = []
+            for record in records:
+                if (record.key, record.timestamp) not in seen:
+                    seen.add((record.key, record.timestamp))
+                    first.append(record)
             watermark_ms = self.found.watermark_ms("health-monitoring", "watch", tp)
             changes, sources = recomputation.alarms(first, tp, rules, watermark_ms)
             for change in changes:
