@@ -20,7 +20,7 @@ LEFT, RIGHT = 0, 1
 class Row:
     """One event of one side, for as long as a row of the other side may match it."""
 
-    __slots__ = ("event", "gone", "key", "matched", "offset", "time_ms")
+    __slots__ = ("closed", "event", "gone", "key", "matched", "offset", "time_ms")
 
     def __init__(self, key: bytes | None, time_ms: int, offset: int, event: Event) -> None:
         self.key = key
@@ -28,7 +28,8 @@ class Row:
         self.offset = offset
         self.event = event
         self.matched = False
-        self.gone = False  # expired, or given out as unmatched: matches nothing any more
+        self.closed = False  # its window is: matches nothing that comes later
+        self.gone = False  # expired
 
     def __lt__(self, other: "Row") -> bool:
         return (self.time_ms, self.offset) < (other.time_ms, other.offset)
@@ -80,11 +81,14 @@ class IntervalJoin:
 
     def is_late(self, side: int, time_ms: int, watermark_ms: int) -> bool:
         """Whether nothing can be made of such a row any more."""
+        spec = self._spec
+        if spec.how == "outer":
+            # Rows of both sides are given out as unmatched: a row beyond grace could contradict one of them.
+            return watermark_ms > time_ms + spec.grace_ms
         if side == LEFT:
             return watermark_ms >= time_ms + self._close_after[LEFT]
         # A right row may miss the left rows that have closed and still belongs to those that have not.
-        limit = self._spec.retention_ms + 1 if self._spec.how != "outer" else self._close_after[RIGHT]
-        return watermark_ms >= time_ms + limit
+        return watermark_ms > time_ms + spec.retention_ms
 
     def refuse(self, side: int, offset: int) -> None:
         """Remember a row that came too late, so that a restart refuses it again."""
@@ -125,7 +129,7 @@ class IntervalJoin:
         heappush(self._expiries, (time_ms + self._spec.retention_ms + 1, side, offset, row))
 
     def _match(self, side: int, row: Row) -> list[Row]:
-        matches = self._in_reach(side, row)
+        matches = [other for other in self._in_reach(side, row) if not other.closed]
         if matches:
             row.matched = True
             for other in matches:
@@ -151,9 +155,9 @@ class IntervalJoin:
         while closings and closings[0][0] <= watermark_ms:
             close_ms, side, time_ms, offset, row = heappop(closings)
             self.closed_to = ClosedTo(close_ms, side, time_ms, offset)
+            row.closed = True
             if side == RIGHT:
                 if not row.matched:
-                    row.gone = True
                     yield Joined(row.event, (None, [row.event.value] if collect else row.event.value))
             elif collect:
                 rights = [right.event.value for right in self._in_reach(LEFT, row)]
@@ -212,6 +216,5 @@ class IntervalJoin:
                 self._match(side, row)
         self.closed_to = closed_to or _NOTHING_CLOSED
         while self._closings and self._closings[0][:4] <= self.closed_to:
-            _, side, _, _, row = heappop(self._closings)
-            row.gone = row.gone or (side == RIGHT and not row.matched)
+            heappop(self._closings)[4].closed = True
         self.expire(watermark_ms)
