@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from streamcore.engine.failures import Identity
 from streamcore.engine.inputs import Chunk, Input
 from streamcore.engine.interval_join_source import joined_rows
 from streamcore.errors import UsageError
@@ -12,7 +13,7 @@ from streamcore.joins import IntervalJoinSpec
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.tables import Table
 from streamcore.topics import Topic
-from streamcore.types import TP, Headers
+from streamcore.types import Headers
 
 if TYPE_CHECKING:
     from streamcore.engine.run import Run
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 class Cursor:
     """Where one instance of an agent is. With concurrency 1 there is one per run."""
 
-    __slots__ = ("arriving", "chunk", "collecting", "held", "index", "input", "late_seen", "offset", "row", "run")
+    __slots__ = (
+        "arriving", "chunk", "collecting", "held", "index", "input", "late_seen", "offset", "part", "row", "run",
+    )  # fmt: skip
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -30,6 +33,7 @@ class Cursor:
         self.index = 0
         self.row: Event | None = None  # of a joined row; it wins over the chunk's
         self.arriving: Event | None = None  # the record whose pairs are being given out
+        self.part: int | str | None = None  # which of them, or CLOSE
         self.held: list[tuple[Chunk, int]] = []  # events of a list that `take` collects or has given out
         self.collecting = False  # `held` has not been given out
         self.offset: int | None = None  # handed out, with concurrency
@@ -62,11 +66,12 @@ class Cursor:
             return self.row
         return self.input.event(self.chunk, self.index) if self.chunk is not None else None
 
-    def subject(self) -> tuple[TP, int] | None:
-        """Which record is being worked on."""
+    def subject(self) -> Identity | None:
+        """Which record, or which joined row of it, is being worked on."""
         record = self.arriving or self.row
         if record is not None:
-            return record.tp, record.offset
+            place = (record.tp, record.offset)
+            return place if self.part is None else (*place, self.part)
         if self.chunk is not None:
             return self.input.tp, self.chunk.records[self.index].offset
         return None
@@ -141,6 +146,7 @@ class Cursor:
         while True:
             if self.offset is not None:
                 run.progress.done(self.offset)
+                run.forget(self.input.tp, self.offset)
                 self.offset = None
                 self.chunk = None
                 run.on_event_done()
@@ -237,7 +243,7 @@ class Cursor:
     def late(self, policy: Any) -> None:
         run = self.run
         subject = self.subject()
-        offset = None if subject is None else subject[1]
+        offset: int | None = None if subject is None else subject[1]
         if offset is not None and offset == self.late_seen:
             return  # an event that is late for two windows is one late event
         self.late_seen = offset

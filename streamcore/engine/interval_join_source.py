@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from streamcore.engine.inputs import NO_TIME, Input
+from streamcore.engine.failures import CLOSE
+from streamcore.engine.inputs import NO_TIME, Chunk, Input
 from streamcore.engine.services import logger
 from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
 from streamcore.events import Event
@@ -22,6 +23,7 @@ async def joined_rows(
 ) -> AsyncIterator[Any]:
     """Joined rows; asking for the next one says that the last one is done."""
     run = cursor.run
+    cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
     while True:
@@ -40,10 +42,13 @@ async def joined_rows(
                     await _between(run)
                     if run.stopping:
                         return
-                cursor.row = row.event
+                cursor.row, cursor.part = row.event, CLOSE
                 if not (run.failures and await run.face_row(row.event)):
                     yield row.value
-                cursor.row = None
+                elif run.stopping:
+                    return
+                run.forget(row.event.tp, row.event.offset, CLOSE)
+                cursor.row = cursor.part = None
                 run.join_closed_to = join.closed_to
                 run.events_total += 1
             run.group.progressed()
@@ -64,18 +69,17 @@ async def joined_rows(
         chunk, index = place
         record = chunk.records[index]
         run.group.progressed()
-        if chunk.error is not None or (run.failures and await _face(run, source)):
-            if chunk.error is not None:
-                run.undecodable(source, chunk, index)
+        event = _event(run, source, chunk, index)
+        if event is None or (run.failures and await _face(run, source, event)):
+            if run.stopping:
+                return  # the agent's policy is to stop: it is read again next time
+            # Not in the join: neither now, nor when its rows are read again after a restart.
+            join.refuse(side, record.offset)
             source.advance()
             continue
-        try:
-            event = source.event(chunk, index)
-        except Exception as error:  # a key that its type cannot read
-            run.bury(source.tp, chunk, index, error, 1)
-            source.advance()
-            continue
+        cursor.arriving = event
         if side == LEFT and accept is not None and not accept(event.value):
+            cursor.arriving = None
             source.advance()
             continue
         if join.is_late(side, event.timestamp, run.watermark_ms):
@@ -83,14 +87,16 @@ async def joined_rows(
             run.count_late()
             if spec.late != "drop":
                 run.forward(spec.late, event)
+            cursor.arriving = None
             source.advance()
             continue
-        cursor.arriving = event
-        for row in join.add(side, record.key, event):
-            cursor.row = row.event
-            yield row.value
+        for number, row in enumerate(join.add(side, record.key, event)):
+            cursor.row, cursor.part = row.event, number
+            if not (run.failures and run.is_dead_pair(event, number, row)):
+                yield row.value
             run.events_total += 1
-        cursor.row = cursor.arriving = None
+        cursor.row = cursor.arriving = cursor.part = None
+        run.forget(event.tp, event.offset)
         source.advance()
 
 
@@ -133,9 +139,25 @@ async def _between(run: "Run") -> None:
     run.refresh_interrupt()
 
 
-async def _face(run: "Run", source: Input) -> bool:
+def _event(run: "Run", source: Input, chunk: Chunk, index: int) -> Event | None:
+    """The event of a record, or None where it cannot be read: then it has been buried."""
+    if chunk.error is not None:
+        run.undecodable(source, chunk, index)
+        return None
+    try:
+        return source.event(chunk, index)
+    except Exception as error:  # a key that its type cannot read
+        run.bury(source.tp, chunk, index, error, 1)
+        return None
+
+
+async def _face(run: "Run", source: Input, event: Event) -> bool:
+    """Before a record that failed, or whose pairs did; True where it is passed over, or the worker stops."""
     chunk, index = source.peek()  # type: ignore[misc]
-    return await run.face((source.tp, chunk.records[index].offset), source, chunk, index)
+    if await run.face((event.tp, event.offset), source, chunk, index):
+        return True
+    await run.face_pairs(event)
+    return run.stopping
 
 
 async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> IntervalJoin:
@@ -181,16 +203,23 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
                 rows += [
                     (side, key, event)
                     for key, event in await _reread(run, source, saved["low"][side])
-                    if wanted is None or wanted(event.value)
+                    if wanted is None or _accepts(wanted, event)
                 ]
         closed_to = ClosedTo(*saved["closed_to"]) if saved["closed_to"] else None
         late = saved.get("late", ([], []))
-        join.rebuild(rows, run.watermark_ms, closed_to, (late[LEFT], late[RIGHT]))
+        join.rebuild(rows, closed_to, (late[LEFT], late[RIGHT]))
     run.join = join
     run.join_closed_to = join.closed_to
     in_order = spec.collect and spec.how != "outer"
     run.join_delay_ms = (spec.after_ms + spec.grace_ms if in_order else spec.retention_ms) + 1
     return join
+
+
+def _accepts(accept: Callable[[Any], bool], event: Event) -> bool:
+    try:
+        return bool(accept(event.value))
+    except Exception:  # it was buried when it was first read
+        return False
 
 
 async def _reread(run: "Run", source: Input, low: int) -> list[tuple[bytes | None, Event]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
@@ -13,6 +12,7 @@ from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
+from streamcore.engine.failures import CLOSE, Failure, Identity, WindowCloseError, place_of
 from streamcore.engine.group import CommitGroup, Sent
 from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
@@ -20,7 +20,7 @@ from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
 from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
 from streamcore.events import Event
-from streamcore.operators.interval_join import ClosedTo, IntervalJoin
+from streamcore.operators.interval_join import ClosedTo, IntervalJoin, Joined
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.state.store import META
 from streamcore.streams import Stream
@@ -35,27 +35,6 @@ FETCH_WAIT_MS = 30_000
 # of the processor's caches and into the garbage collector's old generation, and decoding costs four times as much.
 FETCH_MAX_BYTES = 128 << 10
 FETCH_RETRY_S = 1.0  # after an error that may pass
-
-# What failed: a record, or the close of a window.
-Identity = tuple[Any, ...]
-
-
-@dataclass
-class Failure:
-    """An event that its agent raised at."""
-
-    error: BaseException
-    attempts: int = 0
-    is_fresh: bool = True  # not yet waited for since the last attempt
-
-
-class WindowCloseError(Exception):
-    """`on_window_close` raised; carries which window's row it was."""
-
-    def __init__(self, identity: Identity, cause: BaseException) -> None:
-        super().__init__(str(cause))
-        self.identity = identity
-        self.cause = cause
 
 
 class Run:
@@ -831,7 +810,7 @@ class Run:
             attempts = failure.attempts
             for identity in identities:
                 self.failures[identity] = failure
-        where = ", ".join(f"{i[0]}@{i[1]}" if len(i) == 2 else f"{i[0]} {i[1]}@{i[2]}" for i in identities[:3])
+        where = ", ".join(map(place_of, identities[:3]))
         logger.warning(
             "agent %s failed at %s, attempt %d: %s: %s",
             self.name, where or "no event", attempts, type(cause).__name__, cause,
@@ -852,35 +831,60 @@ class Run:
             del self.failures[identity]
             self.bury(source.tp, chunk, index, failure.error, failure.attempts)
             return True
-        if failure.is_fresh:
-            failure.is_fresh = False
-            self.phase = "retrying"
-            await self.commit_now()
-            await asyncio.sleep(policy.backoff(failure.attempts))
-            self.phase = "running"
+        await self._pause(failure)
         return False
 
-    async def face_row(self, event: Event) -> bool:
-        """As `face`, for a joined row, whose record was read earlier."""
-        identity = (event.tp, event.offset)
-        failure = self.failures.get(identity)
-        if failure is None:
-            return False
-        if failure.attempts > self.agent.policy.retries:
-            del self.failures[identity]
-            message = event.message
-            self._bury_record(
-                event.tp, message.offset, message.key, message.value, message.timestamp, message.headers,
-                failure.error, failure.attempts,
-            )  # fmt: skip
-            return True
+    async def _pause(self, failure: Failure) -> None:
+        """Before a try of what failed: what is done before it is committed."""
         if failure.is_fresh:
             failure.is_fresh = False
             self.phase = "retrying"
             await self.commit_now()
             await asyncio.sleep(self.agent.policy.backoff(failure.attempts))
             self.phase = "running"
+
+    async def face_row(self, event: Event) -> bool:
+        """As `face`, for the joined row that comes at a record's close."""
+        failure = self.failures.get((event.tp, event.offset, CLOSE))
+        if failure is None:
+            return False
+        if failure.attempts > self.agent.policy.retries:
+            self._bury_event(event, failure, "its joined row at the close of its window")
+            return True
+        await self._pause(failure)
         return False
+
+    async def face_pairs(self, event: Event) -> None:
+        """Before a record comes into a join: whether a pair of it has failed."""
+        for identity, failure in list(self.failures.items()):
+            if identity[:2] == (event.tp, event.offset) and identity[2:] not in ((), (CLOSE,)):
+                if failure.attempts <= self.agent.policy.retries:
+                    await self._pause(failure)
+                elif self.agent.policy.then == "stop":
+                    self.give_up(failure.error)
+
+    def is_dead_pair(self, event: Event, number: int, row: Joined) -> bool:
+        """Whether a pair has had its last try: then it is buried, alone."""
+        failure = self.failures.get((event.tp, event.offset, number))
+        if failure is None or failure.attempts <= self.agent.policy.retries:
+            return False
+        left = row.event
+        self._bury_event(event, failure, f"its joined row number {number}, of {left.tp}@{left.offset}")
+        return True
+
+    def _bury_event(self, event: Event, failure: Failure, detail: str) -> None:
+        message = event.message
+        self._bury_record(
+            event.tp, message.offset, message.key, message.value, message.timestamp, message.headers,
+            failure.error, failure.attempts, detail=detail,
+        )  # fmt: skip
+
+    def forget(self, tp: TP, offset: int, part: str | None = None) -> None:
+        """A record's joined rows have been given out; with `part` the one at its close."""
+        if self.failures:
+            for identity in list(self.failures):
+                if identity[:2] == (tp, offset) and (identity[2:] == (CLOSE,)) == (part == CLOSE):
+                    del self.failures[identity]
 
     def _forget_failures(self, tp: TP, offset: int) -> None:
         """What lies before a later event has succeeded."""

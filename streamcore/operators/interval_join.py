@@ -203,7 +203,6 @@ class IntervalJoin:
     def rebuild(
         self,
         rows: Iterable[tuple[int, bytes | None, Event]],
-        watermark_ms: int,
         closed_to: ClosedTo | None,
         late: tuple[Iterable[int], Iterable[int]],
     ) -> None:
@@ -217,4 +216,4 @@ class IntervalJoin:
         self.closed_to = closed_to or _NOTHING_CLOSED
         while self._closings and self._closings[0][:4] <= self.closed_to:
             heappop(self._closings)[4].closed = True
-        self.expire(watermark_ms)
+        # What the watermark has expired goes after the next `close`: rows that still have to close may need it.

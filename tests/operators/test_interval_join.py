@@ -43,10 +43,16 @@ class Driver:
         self.watermark = -END
         self.out: list[Any] = []
         self.late: list[tuple[int, int]] = []
+        self.restart_at: set[int] = set()  # counts of rows given out
 
     def move(self, watermark: int) -> None:
         self.watermark = max(self.watermark, watermark)
-        self.out += [row.value for row in self.join.close(self.watermark)]
+        rows = self.join.close(self.watermark)
+        while (row := next(rows, None)) is not None:
+            self.out.append(row.value)
+            if len(self.out) in self.restart_at:
+                self.restart()
+                rows = self.join.close(self.watermark)
 
     def put(self, side: int, key: bytes | None, time: int) -> None:
         offset = len(self.events[side])
@@ -71,7 +77,7 @@ class Driver:
             if low is not None:
                 rows += [(side, event.key, event) for event in self.events[side][low:]]
         self.join = IntervalJoin(self.spec)
-        self.join.rebuild(rows, self.watermark, closed_to, late)
+        self.join.rebuild(rows, closed_to, late)
 
 
 def offline(spec: IntervalJoinSpec, lefts: list[Any], rights: list[Any]) -> list[Any]:
@@ -171,6 +177,7 @@ def test_a_restart_at_any_moment_changes_nothing_however_late_rows_are(
     spec: IntervalJoinSpec, rows: list[Input], restarts: set[int], lags: list[int]
 ) -> None:
     through, restarted = Driver(spec), Driver(spec)
+    restarted.restart_at = restarts
     for n, (side, key, time) in enumerate(rows):
         lag = lags[n] if n < len(lags) else 0
         for driver in (through, restarted):
