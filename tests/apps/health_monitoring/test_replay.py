@@ -1,11 +1,16 @@
-"""Recordings, good and bad."""
+"""Recordings, good and bad; and the real ones through the real app, which gives the same alarms every time."""
 
 import asyncio
+import random
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from apps.health_monitoring import app as health_app
 from apps.health_monitoring.models import LogLine, Metrics
 from apps.health_monitoring.replay import (
     NAB_SERIES,
@@ -17,7 +22,10 @@ from apps.health_monitoring.replay import (
     replay,
     score,
 )
+from processors.alerts import Alarm
+from streamcore.engine import inputs, run
 from streamcore.errors import UsageError
+from streamcore.testing import AppTest
 
 
 def play(
@@ -155,3 +163,114 @@ def test_alarms_are_scored_against_their_hosts_windows() -> None:
     result = score(alarms, windows)
     assert result == (2, 3, 2)
     assert str(result) == "2 of 3 labelled incidents caught, 2 alarms outside of them"
+
+
+# -- the recordings through the real app -------------------------------------------------------------------------------
+
+
+class Silent:
+    """Tells nobody."""
+
+    async def notify(self, alarm: Alarm) -> None: ...
+    async def run(self) -> None: ...
+
+
+@cache
+def readings() -> list[Metrics]:
+    return [event for event in recorded(NAB_SERIES, None, ReplayReport()) if isinstance(event, Metrics)]
+
+
+def replayed(
+    monkeypatch: pytest.MonkeyPatch,
+    between: Callable[[AppTest, int], None] | None = None,
+    *,
+    chunk_records: int = inputs.CHUNK_RECORDS,
+    fetch_bytes: int = run.FETCH_MAX_BYTES,
+    **settings: Any,
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """The alarms' records by id and sequence, each repeat of one the same to the letter.
+
+    The places of the readings behind an alarm are replaced by what lies there: a crash may repeat records of `health`,
+    so that later ones lie further on.
+
+    Args:
+        between: called with the number of readings sent, after each of them.
+    """
+    monkeypatch.setattr(inputs, "CHUNK_RECORDS", chunk_records)
+    monkeypatch.setattr(run, "FETCH_MAX_BYTES", fetch_bytes)
+    monkeypatch.setattr(health_app, "_notifiers", [Silent()])
+    monkeypatch.setattr(health_app.options, "live", False)
+    monkeypatch.setattr(health_app.options, "rules", health_app.HERE / "nab.yaml")
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    with AppTest(health_app.app, start=readings()[-1].time, **settings) as test:
+        for sent, reading in enumerate(readings(), 1):
+            test.send(health_app.metrics, value=reading, timestamp=reading.time, settle=False)
+            if between is not None:
+                between(test, sent)
+        test.advance(10)  # the last readings wait for the clock
+        assert test.dead_letters() == []
+        behind = {
+            (event.tp.topic, event.tp.partition, event.offset): event.message.value
+            for event in test.all_events(health_app.health)
+        }
+        for event in test.all_events(health_app.alarms):
+            alarm = event.value
+            alarm.records = [behind[tuple(place)] for place in alarm.records]
+            assert found.setdefault((alarm.id, alarm.sequence), alarm.asdict()) == alarm.asdict()
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected() -> Iterator[dict[tuple[str, int], dict[str, Any]]]:
+    """All in one go."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield replayed(monkeypatch)
+
+
+def test_the_real_app_catches_what_the_pure_rules_catch(expected: dict[tuple[str, int], dict[str, Any]]) -> None:
+    fired = [alarm for alarm in expected.values() if alarm["state"] == "firing" and alarm["notify"]]
+    began = [(alarm["labels"]["host"], datetime.fromtimestamp(alarm["fired_ms"] / 1000, UTC)) for alarm in fired]
+    assert str(score(began, labelled_windows())) == "4 of 6 labelled incidents caught, 3 alarms outside of them"
+
+
+@pytest.mark.parametrize(
+    ("chunk_records", "fetch_bytes", "commit_interval", "portion"),
+    [(1, 2_000, 0.001, 5_000), (13, 50_000, 30.0, 3_001), (512, 1 << 20, 0.1, 500)],
+)
+def test_the_alarms_do_not_depend_on_the_sizes_of_batches(
+    monkeypatch: pytest.MonkeyPatch,
+    expected: dict[tuple[str, int], dict[str, Any]],
+    chunk_records: int,
+    fetch_bytes: int,
+    commit_interval: float,
+    portion: int,
+) -> None:
+    def between(test: AppTest, sent: int) -> None:
+        if sent % portion == 0:
+            test.advance(2)
+
+    sizes: dict[str, Any] = {"chunk_records": chunk_records, "fetch_bytes": fetch_bytes}
+    assert replayed(monkeypatch, between, commit_interval=commit_interval, **sizes) == expected
+
+
+@pytest.mark.parametrize("commit_interval", [0.01, 0.5, 20.0])
+def test_the_alarms_do_not_depend_on_crashes_and_restarts(
+    monkeypatch: pytest.MonkeyPatch, expected: dict[tuple[str, int], dict[str, Any]], commit_interval: float
+) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+
+    def between(test: AppTest, sent: int) -> None:
+        if rng.random() > 0.002:
+            return
+        test.pass_time(0.01)  # what was sent is on the log, or nobody would promise that it stays
+        test.pass_time(rng.choice((0.0, 0.02, 1.0, 5.0)) * rng.random())
+        if rng.random() < 0.7:
+            test.crash()
+            if rng.random() < 0.3:
+                test.lose_tables()
+        test.restart()
+
+    sizes = {"chunk_records": rng.choice((3, 100, 512)), "fetch_bytes": rng.choice((5_000, 128 << 10))}
+    assert replayed(monkeypatch, between, commit_interval=commit_interval, **sizes) == expected
