@@ -1,4 +1,4 @@
-"""The interval join against an offline computation: every pair once, every unmatched row once, the same after a restart."""
+"""The interval join against an offline computation: every pair and every unmatched row once, also after restarts."""
 
 from dataclasses import dataclass
 from typing import Any
