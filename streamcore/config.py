@@ -53,7 +53,7 @@ class ErrorPolicy:
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait before retry number `attempt` (from 1)."""
-        return float(min(self.backoff_max_s, self.backoff_s * 2 ** (attempt - 1)))
+        return float(min(self.backoff_max_s, self.backoff_s * 2 ** min(attempt - 1, 30)))
 
 
 def retry(
@@ -133,7 +133,13 @@ class AppConfig:
             raise UsageError(f"App({app_id!r}): flush is 'interval' or 'always', not {config.flush!r}")
         if config.store not in ("rocksdb://", "memory://"):
             raise UsageError(f"App({app_id!r}): store is 'rocksdb://' or 'memory://', not {config.store!r}")
-        if not 1 <= config.topic_partitions <= 10_000:
-            raise UsageError(f"App({app_id!r}): topic_partitions is 1 to 10000, not {config.topic_partitions}")
+        if milliseconds(config.watchdog_after) < 1:
+            raise UsageError(f"App({app_id!r}): watchdog_after is more than 0 seconds")
+        for name, low, high in (
+            ("topic_partitions", 1, 10_000), ("table_cache_entries", 0, 1 << 40), ("web_port", 0, 65_535),
+        ):  # fmt: skip
+            value = getattr(config, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise UsageError(f"App({app_id!r}): {name} is {low} to {high}, not {value!r}")
         error_policy(config.on_error, f"App({app_id!r})")
         return config

@@ -106,6 +106,23 @@ class Table(MutableMapping[Any, Any]):
     def __contains__(self, key: object) -> bool:
         return self._readable(key).get(key) is not MISSING
 
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Remove a row and return its value; the table's own default is no row."""
+        value = self._readable(key).get(key)
+        if value is MISSING:
+            if default:
+                return default[0]
+            raise KeyError(key)
+        self._writable(key).delete(key)
+        return value
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The row's value, made first where there is none."""
+        value = self._readable(key).get(key)
+        if value is MISSING:
+            self[key] = value = default
+        return value
+
     def get(self, key: Any, default: Any = None) -> Any:
         value = self._readable(key).get(key)
         return default if value is MISSING else value

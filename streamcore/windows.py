@@ -75,7 +75,7 @@ def to_ms(time: Any) -> int:
     if isinstance(time, float | int) and not isinstance(time, bool):
         if not -TIME_MAX_S < time < TIME_MAX_S:  # NaN too
             raise UsageError(f"{time!r} is no moment: it is not within {TIME_MAX_S:.0e} seconds of 1970")
-        return int(time * 1000 + 0.5)
+        return round(time * 1000)
     if isinstance(time, str):
         try:
             time = datetime.fromisoformat(time)
@@ -84,7 +84,7 @@ def to_ms(time: Any) -> int:
     if isinstance(time, datetime):
         if time.tzinfo is None:
             time = time.replace(tzinfo=UTC)
-        return int(time.timestamp() * 1000 + 0.5)
+        return round(time.timestamp() * 1000)
     raise UsageError(f"{time!r} is no moment: use a datetime, ISO 8601 text or Unix seconds")
 
 
