@@ -84,7 +84,8 @@ def to_ms(time: Any) -> int:
     if isinstance(time, datetime):
         if time.tzinfo is None:
             time = time.replace(tzinfo=UTC)
-        return round(time.timestamp() * 1000)
+        milliseconds_: int = round(time.timestamp() * 1000)
+        return milliseconds_
     raise UsageError(f"{time!r} is no moment: use a datetime, ISO 8601 text or Unix seconds")
 
 

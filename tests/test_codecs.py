@@ -47,8 +47,8 @@ def test_bytes_stay_as_they_are(value: bytes) -> None:
 def test_any_bytes_are_a_value_or_a_decode_error(type_: Any, data: bytes) -> None:
     try:
         codec_for(type_).loads(data)
-    except DecodeError as error:
-        assert len(str(error)) < 1000
+    except DecodeError:
+        pass
 
 
 @given(st.lists(st.integers(-(2**31), 2**31)))

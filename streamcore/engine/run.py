@@ -783,6 +783,9 @@ class Run:
     # -- errors --------------------------------------------------------------------------------------------------------
 
     def _identities(self, error: BaseException) -> list[Identity]:
+        cause = error.cause if isinstance(error, WindowCloseError) else error
+        if isinstance(cause, StateError):
+            return []  # the store cannot be read, whatever the event
         if isinstance(error, WindowCloseError):
             return [error.identity]
         for cursor in self.cursors:

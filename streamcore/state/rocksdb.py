@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
 
@@ -12,6 +12,7 @@ from streamcore.state.store import META, Change
 
 # RocksDB's default of 64 MiB per column family would let 8 partitions of 4 tables hold 2 GiB of memtables.
 WRITE_BUFFER_BYTES = 16 << 20
+DAMAGED = "DAMAGED"  # the file in a database that could not be read
 MAX_OPEN_FILES = 128  # per database; with 100 partitions that stays below the usual 64 k limit of a process
 
 
@@ -38,6 +39,8 @@ class RocksStore:
     def __init__(self, path: str) -> None:
         self._path = path
         self._options = _options()
+        if Path(path, DAMAGED).exists():
+            raise StateError(f"the table store {path} was found damaged: {Path(path, DAMAGED).read_text()[:200]}")
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
             exists = (Path(path) / "CURRENT").exists()
@@ -70,17 +73,61 @@ class RocksStore:
             self._db.drop_column_family(table)
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        return self._families[table].get(key)
+        try:
+            return self._families[table].get(key)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._damaged(error) from error
 
     def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        # In raw mode keys and values are bytes, which rocksdict's annotations do not know.
+        # In raw mode keys and values are bytes, which rocksdict's annotations do not know. The iterator is made now:
+        # it shows the rows of this moment.
         rows = cast(Iterator[tuple[bytes, bytes]], self._families[table].items(from_key=start or None))
-        return rows if end is None else _before(rows, end)
+        return self._checked(table, rows, start, end)
+
+    def _checked(
+        self, table: str, rows: Iterator[tuple[bytes, bytes]], start: bytes, end: bytes | None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows before `end`, and an error where damage cut them short.
+
+        RocksDB's own iterate_upper_bound is out of the question: rocksdict's iterator does not keep the bound alive,
+        and a scan with one ends now and then before rows that are there.
+        """
+        for row in rows:
+            if end is not None and row[0] >= end:
+                return
+            yield row
+            start = row[0]
+        # The iterator ends at the last row as at a damaged block; another one, set on that place, can tell.
+        iterator = self._families[table].iter()
+        iterator.seek(start)
+        if iterator.valid() and iterator.key() == start:
+            iterator.next()
+        self._check(iterator)
 
     def seek(self, table: str, start: bytes) -> bytes | None:
         iterator = self._families[table].iter()
         iterator.seek(start)
-        return iterator.key() if iterator.valid() else None
+        if iterator.valid():
+            return cast(bytes, iterator.key())
+        self._check(iterator)
+        return None
+
+    def _check(self, iterator: Any) -> None:
+        try:
+            iterator.status()
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StateError:
+        """Remember that the database cannot be read: the next start sets it aside."""
+        try:
+            Path(self._path, DAMAGED).write_text(str(error))
+        except OSError:
+            pass  # then the next start finds out again
+        return StateError(
+            f"the table store {self._path} is damaged: {error}. "
+            "Start again: its tables are rebuilt from their changelogs"
+        )
 
     def write(self, changes: Iterable[Change]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -104,18 +151,6 @@ class RocksStore:
         self._families.clear()
         self._handles.clear()
         self._db.close()
-
-
-def _before(rows: Iterator[tuple[bytes, bytes]], end: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The rows up to a key.
-
-    RocksDB's own iterate_upper_bound is out of the question: rocksdict's iterator does not keep the bound alive, and a
-    scan with one ends now and then before rows that are there.
-    """
-    for row in rows:
-        if row[0] >= end:
-            return
-        yield row
 
 
 def set_aside(path: str, now_ms: int) -> str:

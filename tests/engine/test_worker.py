@@ -17,6 +17,7 @@ import pytest
 import streamcore as sc
 from streamcore.engine.worker import Worker
 from streamcore.errors import PartitionsMismatchError
+from streamcore.state.rocksdb import RocksStore
 from streamcore.testing import AppTest
 from streamcore.types import TP
 
@@ -555,6 +556,53 @@ def test_a_damaged_table_store_is_set_aside_and_its_tables_are_rebuilt(
     assert asyncio.run(live(2)) == {"a": 5}
     assert "rebuilt from their changelogs" in caplog.text
     assert any("damaged" in path.name for path in store.parent.iterdir())
+
+
+def test_a_store_that_is_found_damaged_while_it_is_read_blames_no_event(tmp_path: Path) -> None:
+    def make_app() -> tuple[sc.App, sc.Topic, sc.Table]:
+        app = sc.App(
+            "test", broker=f"embedded:{tmp_path}", web_enabled=False, topic_partitions=1, table_cache_entries=0
+        )
+        source = app.topic("source", key_type=str)
+        counts = app.Table("counts", default=int)
+
+        @app.agent(source)
+        async def count(stream: sc.Stream) -> None:
+            async for key, _ in stream.items():
+                counts[key] += 1
+
+        return app, source, counts
+
+    async def live(times: int) -> dict[str, int]:
+        app, source, counts = make_app()
+        async with app.running() as worker:
+            for n in range(times):
+                await source.send(key=f"k{n % 500}", value=1)
+            await app.drained()
+            return dict(worker.table_partitions(counts)[0].items())
+
+    assert asyncio.run(live(1000)) == {f"k{n}": 2 for n in range(500)}
+    database = tmp_path / "apps" / "test" / "tables" / "0"
+    store = RocksStore(str(database))
+    store._families["counts"].flush()
+    store.close()
+    for file in database.glob("*.sst"):
+        data = bytearray(file.read_bytes())
+        data[20 : len(data) // 2] = b"U" * (len(data) // 2 - 20)
+        file.write_bytes(data)
+
+    async def meet_the_damage() -> None:
+        app, source, _ = make_app()
+
+        @app.task
+        async def feed() -> None:
+            await source.send(key="k7", value=1)
+
+        await app.worker().run()
+
+    with pytest.raises(sc.StreamcoreError, match="is damaged"):
+        asyncio.run(meet_the_damage())
+    assert asyncio.run(live(0)) == {f"k{n}": 2 + (n == 7) for n in range(500)}
 
 
 def test_a_worker_is_an_ordinary_object_with_a_life() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,31 @@ def test_long_scans_with_bounds_give_every_row(tmp_path: Path) -> None:
     store.write([("t", *row) for row in rows])
     assert list(store.scan("t", rows[5][0], rows[19_000][0])) == rows[5:19_000]
     store.close()
+
+
+def test_damage_that_reading_meets_is_an_error_and_never_missing_rows(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    store = RocksStore(path)
+    store.open_table("t")
+    store.write([("t", b"%06d" % n, b"x" * 100) for n in range(20_000)])
+    store._families["t"].flush()
+    store.close()
+    for file in Path(path).glob("*.sst"):
+        data = bytearray(file.read_bytes())
+        data[1000 : len(data) // 2] = b"U" * (len(data) // 2 - 1000)
+        file.write_bytes(data)
+    store = RocksStore(path)
+    reads: list[Callable[[], Any]] = [
+        lambda: store.get("t", b"000500"),
+        lambda: list(store.scan("t")),
+        lambda: list(store.scan("t", b"000400", b"000900")),
+        lambda: store.seek("t", b"000500"),
+    ]
+    for read in reads:
+        with pytest.raises(StateError, match="is damaged"):
+            read()
+    store.close()
+    with pytest.raises(StateError, match="found damaged"):
+        RocksStore(path)
+    set_aside(path, 1)
+    RocksStore(path).close()
