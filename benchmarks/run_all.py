@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("w1", "w2", "health_join", "table_recovery", "log_open", "memory", "latency")
+BENCHMARKS = ("w1", "w2", "health_join", "table_recovery", "log_open", "memory", "latency", "nab_replay")
 FIGURE = re.compile(
     r"(?P<name>[^:]+): (?P<value>-?[\d.,]+(?:e[+-]?\d+)?) ?(?P<unit>[^(]*?)"
     r"(?: \(bar (?P<bar>[^:]+): (?P<verdict>pass|miss)\))?"
@@ -32,7 +32,7 @@ def main() -> None:
     for name in names:
         print(f"--- {name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}"]
-        if options.records and name != "log_open":
+        if options.records and name not in ("log_open", "nab_replay"):
             command += ["--records", str(options.records)]
         output, code = _run(command)
         rows += _rows(name, output)
