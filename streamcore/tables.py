@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TableRuntime(Protocol):
     """What a running worker offers to tables used outside of an agent."""
 
-    def table_for_key(self, table: "Table", key: Any) -> TablePartition: ...
+    def table_for_key(self, table: "Table", key: Any, *, writes: bool = False) -> TablePartition: ...
     def table_partitions(self, table: "Table") -> list[TablePartition]: ...
     def window_for_key(self, table: "Table", key: Any) -> WindowPartition: ...
 
@@ -78,7 +78,7 @@ class Table(MutableMapping[Any, Any]):
                 "Cannot modify table key from outside of stream iteration "
                 f"(table {self.name}; use_partitioner=True lets the key choose the partition)"
             )
-        return self._runtime().table_for_key(self, key)
+        return self._runtime().table_for_key(self, key, writes=True)
 
     def _all(self) -> list[TablePartition]:
         cursor = current_cursor.get()

@@ -158,6 +158,43 @@ def test_a_table_that_the_key_places_can_be_written_outside_of_agents_and_is_kep
         assert test.table(table) == dict.fromkeys("abcd", 11)
 
 
+def test_a_table_that_only_a_task_writes_is_kept() -> None:
+    app = sc.App("test", topic_partitions=2)
+    source = app.topic("source", key_type=str)
+    table = app.Table("table", use_partitioner=True)
+
+    @app.agent(source)
+    async def work(stream: sc.Stream) -> None:
+        async for _ in stream:
+            pass
+
+    @app.task
+    async def write() -> None:
+        for key in "abcdef":
+            table.setdefault(key, 1)
+
+    with AppTest(app) as test:
+        test.advance(1)
+        for lose_tables in (False, True):
+            test.crash()
+            if lose_tables:
+                test.lose_tables()
+            test.restart()
+            assert test.table(table) == dict.fromkeys("abcdef", 1)
+
+
+def test_a_table_that_nobody_could_commit_is_refused() -> None:
+    app = sc.App("test", topic_partitions=1)
+    table = app.Table("table", use_partitioner=True, partitions=3)
+    app.topic("source")
+
+    @app.agent("source")
+    async def work(stream: sc.Stream) -> None: ...
+
+    with AppTest(app), pytest.raises(sc.UsageError, match="nothing would commit its rows"):
+        table["a"] = 1
+
+
 def test_cursors_say_where_they_are() -> None:
     assert {"partition", "value", "event", "time_ms", "watermark_ms", "now_ms"} <= set(dir(Cursor))
     assert str(TP("a", 3)) == "a-3"

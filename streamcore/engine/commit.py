@@ -14,7 +14,10 @@ What a crash leaves behind, and who repairs it:
 """
 
 import asyncio
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
+from zlib import compress, decompress
+from zlib import error as zlib_error
 
 import orjson
 
@@ -29,6 +32,9 @@ from streamcore.types import TP, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.engine.group import CommitGroup
+
+
+_PACKED = "zlib:"  # what a long metadata text begins with
 
 
 def run_entry(agent: str) -> bytes:
@@ -169,9 +175,26 @@ def _metadata(logged: Logged, tp: TP) -> str:
     }
     text = orjson.dumps(content).decode()
     if len(text) > METADATA_MAX_BYTES:
+        # Names and offsets repeat themselves: many agents and tables still fit in.
+        text = _pack(content)
+    if len(text) > METADATA_MAX_BYTES:
         # A join's list of refused rows is a nicety (a late row stays late); offsets and ends are not.
         for name, state in runs.items():
             if "join" in state:
                 runs[name] = {**state, "join": {**state["join"], "late": [[], []]}}
-        text = orjson.dumps(content).decode()
+        text = _pack(content)
     return text
+
+
+def _pack(content: dict[str, Any]) -> str:
+    return _PACKED + b64encode(compress(orjson.dumps(content), 9)).decode()
+
+
+def metadata_content(text: str) -> dict[str, Any]:
+    """What a commit wrote beside an offset; empty for an offset that another program committed."""
+    try:
+        data = decompress(b64decode(text.removeprefix(_PACKED))) if text.startswith(_PACKED) else text
+        content = orjson.loads(data)
+    except (ValueError, zlib_error):
+        return {}
+    return content if isinstance(content, dict) else {}

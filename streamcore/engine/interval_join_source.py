@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
+from streamcore.engine.commit import metadata_content
 from streamcore.engine.failures import CLOSE
 from streamcore.engine.inputs import NO_TIME, Chunk, Input
 from streamcore.engine.services import logger
@@ -179,7 +180,7 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
     state = run.task.run_states[run.agent.name]
     if right.tp.topic not in state["offsets"]:
         committed = (await services.transport.committed(services.group, [right.tp])).get(right.tp)
-        if committed is None or '"runs":' in committed.metadata:
+        if committed is None or metadata_content(committed.metadata):
             # Other agents have committed here: how far they are says nothing about this one.
             offset = (await services.transport.list_offsets([right.tp], EARLIEST))[right.tp]
         else:

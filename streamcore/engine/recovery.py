@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from streamcore.agents import Agent
 from streamcore.engine import changelogs
-from streamcore.engine.commit import changelog_entry, run_entry
+from streamcore.engine.commit import changelog_entry, metadata_content, run_entry
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import Logged, StreamTask
 from streamcore.errors import StateError
@@ -139,10 +138,7 @@ class Recovery:
         for tp, place in committed.items():
             if tp.partition != task.partition or not place.metadata:
                 continue
-            try:
-                content: dict[str, Any] = orjson.loads(place.metadata)
-            except ValueError:
-                continue  # committed by another program: an offset alone
+            content = metadata_content(place.metadata)
             for agent, state in content.get("runs", {}).items():
                 if agent in self._agents:
                     task.run_states[agent] = state

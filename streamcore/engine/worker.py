@@ -468,18 +468,39 @@ class Worker:
     def _partitions_of(self, topic: Topic) -> list[TP]:
         return [TP(topic.name, partition) for partition in range(self.services.partitions(topic.name))]
 
-    def _task_for_key(self, table: Table, key: Any) -> StreamTask:
-        count = self.services.table_partitions.get(table.name, table.partitions or len(self.tasks))
-        data = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else table.codec.dumps(key)
-        return self.tasks[partition_for(data, count)]
+    def _partition_count(self, table: Table) -> int:
+        return self.services.table_partitions.get(table.name, table.partitions or len(self.tasks))
 
-    def table_for_key(self, table: Table, key: Any) -> TablePartition:
+    def _task_for_key(self, table: Table, key: Any) -> StreamTask:
+        count = self._partition_count(table)
+        data = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else table.codec.dumps(key)
+        partition = partition_for(data, count)
+        if partition >= len(self.tasks):
+            raise UsageError(
+                f"table {table.name} has {count} partitions and no topic of an agent has so many: "
+                "nothing would commit its rows"
+            )
+        return self.tasks[partition]
+
+    def table_for_key(self, table: Table, key: Any, *, writes: bool = False) -> TablePartition:
         task = self._task_for_key(table, key)
+        if writes and table.name not in task.owners:
+            # No agent has used the table here: its rows go with the commits of one whose topic is split as it is.
+            count = self._partition_count(table)
+            runs = [run for run in task.runs if self.services.partitions(run.agent.topic.name) == count]
+            if not runs:
+                raise UsageError(
+                    f"no agent reads a topic with {count} partitions as table {table.name} has: "
+                    "nothing would commit its rows"
+                )
+            runs[0].attach(table)
         partition = task.tables.get(table.name) or task.open_table(table)
         assert isinstance(partition, TablePartition), "a windowed table is asked through its windows"
-        owner = task.owners.get(table.name)
-        if owner is not None:
-            owner.progressed()
+        if writes:
+            group = task.owners[table.name]
+            while group.merged_into is not None:
+                group = group.merged_into
+            group.progressed()
         return partition
 
     def table_partitions(self, table: Table) -> list[TablePartition]:

@@ -279,3 +279,29 @@ def test_a_deleted_source_topic_is_told_by_healthy_and_the_watchdog_lives_on() -
         test.pass_time(40)
         test.settle()
         assert test.worker.healthy() == (True, "ok")
+
+
+def test_many_agents_and_tables_fit_beside_an_offset() -> None:
+    app = sc.App("test", topic_partitions=1)
+    source = app.topic("source", key_type=str)
+    tables = [app.Table(f"a_table_with_a_rather_long_name_{n}", default=int) for n in range(60)]
+
+    def declare(number: int) -> None:
+        @app.agent(source, name=f"agent_{number}")
+        async def count(stream: sc.Stream) -> None:
+            async for key, _ in stream.items():
+                for table in tables[number::6]:
+                    table[key] += 1
+
+    for number in range(6):
+        declare(number)
+    with FaultyAppTest(app) as test:
+        put(test, source, "aab")
+        test.settle()
+        assert test.worker.healthy() == (True, "ok")
+        test.crash_and_restart(lose_tables=True)
+        for table in tables:
+            assert test.table(table) == {"a": 2, "b": 1}
+        put(test, source, "b")
+        for table in tables:
+            assert test.table(table) == {"a": 2, "b": 2}
