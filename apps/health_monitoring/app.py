@@ -149,12 +149,13 @@ async def replay_recordings() -> None:
         return
     report = await replay(send_metrics, send_line, NAB_SERIES, syslog=options.replay_syslog, speed=options.speed)
     await app.drained()
-    fired = []
+    fired: dict[str, tuple[str, datetime]] = {}  # by episode: one that almost recovered fires again, untold
     async for event in alarms.history():
         if event.value.state == "firing":
-            fired.append((event.value.labels["host"], datetime.fromtimestamp(event.value.fired_ms / 1000, UTC)))
+            began = datetime.fromtimestamp(event.value.fired_ms / 1000, UTC)
+            fired[event.value.id] = (event.value.labels["host"], began)
     print(f"replayed {report.metrics} readings and {report.lines} log lines; {len(fired)} alarms fired")
-    print(score(fired, labelled_windows()))
+    print(score(fired.values(), labelled_windows()))
     app.stop()
 
 
@@ -212,6 +213,8 @@ def demo(
     settings = {"port": port, "fleet": fleet, **more}
     if settings.get("replay"):
         settings |= {"live": False, "fleet": 0, "rules": settings.get("rules", HERE / "nab.yaml")}
+        for topic in app.topics.values():
+            topic.config["retention.ms"] = "-1"  # the recordings are years old, the log's usual week would delete them
     for name, value in settings.items():
         if not hasattr(options, name):
             raise sc.UsageError(f"the demo has no option {name!r}")

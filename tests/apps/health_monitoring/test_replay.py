@@ -1,6 +1,7 @@
 """Recordings, good and bad; and the real ones through the real app, which gives the same alarms every time."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import streamcore as sc
 from apps.health_monitoring import app as health_app
 from apps.health_monitoring.models import LogLine, Metrics
 from apps.health_monitoring.replay import (
@@ -274,3 +276,22 @@ def test_the_alarms_do_not_depend_on_crashes_and_restarts(
 
     sizes = {"chunk_records": rng.choice((3, 100, 512)), "fetch_bytes": rng.choice((5_000, 128 << 10))}
     assert replayed(monkeypatch, between, commit_interval=commit_interval, **sizes) == expected
+
+
+def test_a_replay_keeps_records_that_are_years_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[sc.App] = []
+
+    def run_worker(app: sc.App, settings: dict[str, Any]) -> int:
+        ran.append(app)
+        return 0
+
+    monkeypatch.setattr("streamcore.cli.worker.run_worker", run_worker)
+    monkeypatch.setattr("streamcore.cli.worker.start_logging", lambda *_: None)
+    monkeypatch.setattr(health_app, "options", health_app.Options())
+    for topic in health_app.app.topics.values():
+        monkeypatch.setattr(topic, "config", dict(topic.config))
+    try:
+        assert health_app.demo(data=tmp_path, replay="nab") == 0
+    finally:
+        logging.getLogger("streamcore").setLevel(logging.NOTSET)
+    assert {topic.config["retention.ms"] for topic in ran[0].topics.values()} == {"-1"}
