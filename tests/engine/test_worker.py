@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -482,7 +481,6 @@ def test_a_killed_process_leaves_tables_that_are_exact_after_the_next_start(tmp_
         assert process.stdout is not None
         for _ in range(fate.randrange(1, 60)):
             process.stdout.readline()
-        time.sleep(fate.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     process = subprocess.Popen([*command, "900000", "50"], stdout=subprocess.PIPE, env=environment, text=True)
