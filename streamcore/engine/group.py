@@ -72,6 +72,8 @@ class CommitGroup:
         self._open = asyncio.Event()  # runs may go on
         self._open.set()
         self._parked = asyncio.Event()
+        self._rolled_back = asyncio.Event()
+        self._rolled_back.set()
         self._progress = asyncio.Event()  # there is something to commit
         self._hurry = asyncio.Event()  # and no reason to wait
         self._waiters: list[asyncio.Future[None]] = []
@@ -232,7 +234,7 @@ class CommitGroup:
         try:
             snapshot = Snapshot(self)
         except ValueRefusedError as error:
-            self._refuse(error)
+            await self._refuse(error)
             return
         delay = 0.05
         try:
@@ -242,7 +244,7 @@ class CommitGroup:
                     self.failing = None
                     return
                 except ValueRefusedError as error:
-                    self._refuse(error)
+                    await self._refuse(error)
                     return
                 except (StreamcoreError, OSError) as error:
                     # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
@@ -258,7 +260,7 @@ class CommitGroup:
             logger.error("commit of partition %d does not go through, trying on: %s", self.task.partition, error)
         self.failing = str(error)
 
-    def _refuse(self, error: ValueRefusedError) -> None:
+    async def _refuse(self, error: ValueRefusedError) -> None:
         """A table holds what it cannot: begin again, and check every value where an agent sets it.
 
         The event that set the value is found that way, and has the fate of an event whose agent raises.
@@ -269,7 +271,7 @@ class CommitGroup:
             # It has been changed in place after it was set; there is no event to blame.
             for run in self.runs:
                 run.give_up(error)
-        self._roll_back(None)
+        await self._roll_back(None)
 
     async def flush(self) -> None:
         """Send what is in the outbox.
@@ -320,16 +322,31 @@ class CommitGroup:
     async def roll_back(self, failed: "Run") -> None:
         """Back to the last commit: rows, outputs and places; every run of the group begins again from there."""
         async with self.lock:  # a commit under way belongs to what came before the error
-            self._roll_back(failed)
+            await self._roll_back(failed)
 
-    def _roll_back(self, failed: "Run | None") -> None:
-        self.outbox.clear()
-        self.outbox_records = 0
-        for table in self.tables.values():
-            table.rollback()
-        for run in self.runs:
-            if run is not failed:
-                run.restart()
+    async def _roll_back(self, failed: "Run | None") -> None:
+        self._rolled_back.clear()
+        try:
+            others: list[Run] = []
+            while waiting := [run for run in self.runs if run is not failed and run not in others]:
+                for run in waiting:
+                    run.restart()
+                # What an agent still does on its way out must not outlive the roll-back; it may even bring new runs in.
+                for run in waiting:
+                    await run.left()
+                others += waiting
+            self.outbox.clear()
+            self.outbox_records = 0
+            for table in self.tables.values():
+                table.rollback()
+            for run in others:
+                run.back_to_commit()
+        finally:
+            self._rolled_back.set()
+
+    async def wait_rolled_back(self) -> None:
+        """Wait for the end of a roll-back that is under way."""
+        await self._rolled_back.wait()
 
     def absorb(self, other: "CommitGroup") -> None:
         """Two agents use the same table: from now on they commit together."""

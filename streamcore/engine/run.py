@@ -84,6 +84,9 @@ class Run:
         self._signal: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._restarting = False
+        self._left = asyncio.Event()  # cleared from `restart` until the agent's code has been left
+        self._left.set()
+        self._rejoining: CommitGroup | None = None  # the group whose roll-back the run waits for
         self._failed_at: list[Identity] = []
         self._bodies: list[asyncio.Task[None]] = []
         self._handing_out = asyncio.Lock()
@@ -102,10 +105,19 @@ class Run:
     async def run(self) -> None:
         """Until the worker stops: run the agent; after an error, again from the last commit."""
         self._main = asyncio.current_task()
+        try:
+            await self._run()
+        finally:
+            self._leave()
+
+    async def _run(self) -> None:
         without_event = 0
         error: Exception | None = None
         while not self.stopping:
             try:
+                if self._rejoining is not None:
+                    await self._rejoining.wait_rolled_back()
+                    self._rejoining = None
                 if error is not None:
                     cause, error = error, None
                     await self.group.roll_back(self)
@@ -113,13 +125,13 @@ class Run:
                     if without_event:
                         if isinstance(cause, UsageError | StateError) or without_event > self.agent.policy.retries:
                             self.give_up(cause)
-                            self._prepare()  # it stands at the last commit, for commits of the others
                             break
                         await asyncio.sleep(self.agent.policy.backoff(without_event))
                 self._prepare()
                 self.phase = "running"
                 before = self.events_total
                 await self._execute()
+                self._obey_restart()
                 if self.stopping:
                     break
                 if self.events_total == before and not any(c.chunk or c.held for c in self.cursors):
@@ -128,25 +140,27 @@ class Run:
                     break
                 await self._continue_after_return()
                 without_event = 0
-            except asyncio.CancelledError:
-                if not self._restarting:
-                    raise
-                # The run that failed has rolled the whole group back, this run's own error included.
-                self._restarting = False
-                task = asyncio.current_task()
-                if task is not None:
-                    task.uncancel()
-            except Exception as raised:
+            except (Exception, asyncio.CancelledError) as raised:
                 self.is_clean = self.parked = False
-                error = raised
-                self._failed_at = self._identities(raised)
-                self._on_error(raised, self._failed_at)
+                if self._restarting:
+                    # The run that failed rolls the whole group back, this run's own error included.
+                    error = None
+                    self._rejoining = self.group
+                    self._leave()
+                elif isinstance(raised, asyncio.CancelledError):
+                    raise
+                else:
+                    error = raised
+                    self._failed_at = self._identities(raised)
+                    self._on_error(raised, self._failed_at)
+        # From here on a roll-back takes the run to the last commit without asking.
+        self.finished = True
+        self._leave()
         if error is not None:
             await self.group.roll_back(self)
         if not self.is_clean:
             self._prepare()
         self.phase = "stopped"
-        self.finished = True
         self.group.on_parked()
 
     async def begin(self, committed: Mapping[TP, Committed]) -> None:
@@ -216,6 +230,15 @@ class Run:
             await asyncio.gather(*self._bodies, return_exceptions=True)
 
     async def _drive(self, cursor: Cursor) -> None:
+        try:
+            await self._drive_agent(cursor)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise StreamcoreError(f"agent {self.agent.name} awaited something that was cancelled") from error
+
+    async def _drive_agent(self, cursor: Cursor) -> None:
         current_cursor.set(cursor)
         outputs = self.agent.function(Stream(cursor))
         if not self.agent.is_generator:
@@ -249,14 +272,34 @@ class Run:
         await self.commit_now()
 
     def restart(self) -> None:
-        """Begin again from the last commit, because a run of the same group failed."""
+        """Leave the agent's code, because a run of the same group failed; `left` tells when that is done."""
+        self.is_clean = False
+        if self._main is not None and not self._main.done() and not self.finished and not self._restarting:
+            self.parked = False
+            self._restarting = True
+            self._left.clear()
+            self._main.cancel()
+
+    async def left(self) -> None:
+        """Wait until the agent's code does nothing any more."""
+        await self._left.wait()
+
+    def back_to_commit(self) -> None:
+        """The group has been rolled back; a run that has ended stands at the last commit again."""
         if self.finished:
             self._prepare()
-            return
-        self.is_clean = self.parked = False
-        if self._main is not None and not self._main.done():
-            self._restarting = True
-            self._main.cancel()
+
+    def _leave(self) -> None:
+        if self._restarting:
+            self._restarting = False
+            if self._main is not None and self._main.cancelling():
+                self._main.uncancel()
+        self._left.set()
+
+    def _obey_restart(self) -> None:
+        """An agent that has swallowed its cancellation does not go on with what was rolled back."""
+        if self._restarting:
+            raise asyncio.CancelledError
 
     def stop(self) -> None:
         """Take no further event."""
@@ -281,8 +324,8 @@ class Run:
         if self.finished:
             return self.is_clean
         if self.agent.concurrency > 1:
-            return not self.tables or (self.parked and self.progress.in_flight == 0)
-        return self.parked
+            return not self.tables or (self.parked and self.is_clean and self.progress.in_flight == 0)
+        return self.parked and self.is_clean
 
     def load(self, cursor: Cursor, chunk: Chunk) -> None:
         """A chunk's events are next."""
@@ -352,6 +395,7 @@ class Run:
 
     async def park(self) -> None:
         """Stand still for a commit."""
+        self._obey_restart()
         self.parked = True
         try:
             self.group.on_parked()
@@ -361,6 +405,7 @@ class Run:
 
     async def commit_now(self) -> None:
         """Commit what is done before anything else happens."""
+        self._obey_restart()
         self.parked = True
         try:
             group = self.group
@@ -380,6 +425,7 @@ class Run:
             False when the worker stops.
         """
         transport = self.services.transport
+        self._obey_restart()
         while not self.stopping:
             wanted = {source.tp: source.fetch_position for source in self.inputs if source.is_empty}
             fetched = await transport.fetch(wanted, max_bytes=FETCH_MAX_BYTES, max_wait_ms=0)

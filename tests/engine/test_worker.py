@@ -372,6 +372,53 @@ def test_an_agent_that_first_touches_a_table_in_the_middle_of_its_commit_is_exac
         test.assert_changelogs_equal_stores()
 
 
+def test_an_agent_that_swallows_its_cancellation_does_not_keep_what_was_rolled_back() -> None:
+    app, left, right, sums = sharing_app()
+    stubborn_topic = app.topic("stubborn")
+
+    @app.agent(stubborn_topic)
+    async def stubborn(stream: sc.Stream) -> None:
+        async for value in stream:
+            sums["stubborn"] += value
+            try:
+                await asyncio.sleep(0.3)
+            except asyncio.CancelledError:
+                pass
+            sums["stubborn"] += value
+
+    with FaultyAppTest(app) as test:
+        put(test, right, 1)
+        put(test, stubborn_topic, 1, 2)
+        test.pass_time(0.1)
+        put(test, right, 1000)
+        put(test, stubborn_topic, 4)
+        test.settle()
+        assert test.table(sums) == {"both": 1, "right": 1, "stubborn": 14}
+        test.crash_and_restart(lose_tables=True)
+        assert test.table(sums) == {"both": 1, "right": 1, "stubborn": 14}
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_agent_that_awaits_something_cancelled_fails_at_its_event(concurrency: int) -> None:
+    app = sc.App("test", topic_partitions=1, on_error=sc.retry(1, backoff=0.05))
+    source, sink = app.topic("source"), app.topic("sink")
+
+    @app.agent(source, sink=[sink], concurrency=concurrency)
+    async def work(stream: sc.Stream) -> Any:
+        async for value in stream:
+            if value == 2:
+                helper = asyncio.ensure_future(asyncio.sleep(10))
+                helper.cancel()
+                await helper
+            yield value
+
+    with FaultyAppTest(app) as test:
+        put(test, source, 1, 2, 3)
+        test.settle()
+        assert dict.fromkeys(test.values(sink)) == {1: None, 3: None}
+        assert [letter.value for letter in test.dead_letters()] == [b"2"]
+
+
 def test_a_failing_agent_without_an_event_stops_the_worker_after_its_retries() -> None:
     app = sc.App("test", topic_partitions=1, on_error=sc.retry(2, backoff=0.1))
     source = app.topic("source")
