@@ -373,7 +373,7 @@ def test_an_agent_that_first_touches_a_table_in_the_middle_of_its_commit_is_exac
 
 
 def test_an_agent_that_swallows_its_cancellation_does_not_keep_what_was_rolled_back() -> None:
-    app, left, right, sums = sharing_app()
+    app, _, right, sums = sharing_app()
     stubborn_topic = app.topic("stubborn")
 
     @app.agent(stubborn_topic)
