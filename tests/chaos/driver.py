@@ -101,12 +101,19 @@ class Driver:
         self.drain()
 
     def drain(self) -> None:
-        """One life to the end: all input sent and done, an orderly stop."""
-        child = self._start("--drain", "--idle-after", "0.3")
-        self._wait(child, lambda: False, LIFE_MAX_S + self.steps * 0.05)
-        if child.poll() is None:
-            child.kill()
-            raise ChaosError(f"the child is not done; see {self.directory / 'output'}")
+        """All input sent; then one life to the end of all work, and an orderly stop.
+
+        They are two lives, as event time may follow the clock only when nothing can come late any more.
+        """
+        child = self._start()
+        self._wait(child, lambda: self._phase == "waiting", LIFE_MAX_S + self.steps * 0.05, or_fail=True)
+        child.terminate()
+        self._end(child)
+        self._end(self._start("--drain", "--idle-after", "0.3"))
+
+    def _end(self, child: "subprocess.Popen[bytes]") -> None:
+        """Wait until it stops by itself."""
+        self._wait(child, lambda: False, LIFE_MAX_S, or_fail=True)
         self._kill(child)
 
     def _kill_young(self) -> None:

@@ -13,6 +13,7 @@ from apps.health_monitoring import app as health_app
 from apps.health_monitoring.models import Health
 from processors.alerts import Alarm, load_rules
 from processors.evaluation import SourceState, source_key
+from streamcore.engine.commit import metadata_content
 from streamcore.records.partitioner import partition_for
 from streamcore.state.partitions import KeyLayout, decode_key
 from streamcore.state.rocksdb import RocksStore
@@ -69,7 +70,7 @@ class Found:
     def watermark_ms(self, app: str, agent: str, tp: TP) -> int:
         """How far event time has come for an agent."""
         place = self.offsets[app].get(tp)
-        state = orjson.loads(place.metadata)["runs"][agent] if place is not None else {}
+        state = metadata_content(place.metadata)["runs"][agent] if place is not None else {}
         return int(state.get("out_watermark", -1))
 
 

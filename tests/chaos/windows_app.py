@@ -9,7 +9,7 @@ from tests.chaos.known_input import METRICS, SYSLOG
 
 TUMBLING_S, TUMBLING_GRACE_S = 10, 4
 HOPPING_S, HOPPING_STEP_S = 30, 10
-PAIRS_S = 5
+PAIRS_S, PAIRS_GRACE_S = 5, 2  # the lines of one step come in any order
 
 
 class Tally(sc.Record, frozen=True):
@@ -70,5 +70,5 @@ async def number(stream: sc.Stream) -> AsyncIterator[dict[str, Any]]:
 @app.agent(metrics, sink=[pairs])
 async def pair(stream: sc.Stream) -> AsyncIterator[dict[str, Any]]:
     """Every reading with every line near it; and those that are near nothing, once their window has closed."""
-    async for reading, line in stream.join(syslog, before=PAIRS_S, after=PAIRS_S, how="outer"):
+    async for reading, line in stream.join(syslog, before=PAIRS_S, after=PAIRS_S, how="outer", grace=PAIRS_GRACE_S):
         yield {"reading": reading and reading.time, "line": line and [line.time, line.message]}
