@@ -51,6 +51,11 @@ class Event:
         )
 
     @property
+    def raw_key(self) -> bytes | None:
+        """The key's bytes, as they lie on the log."""
+        return self._record.key
+
+    @property
     def offset(self) -> int:
         return self._record.offset
 

@@ -8,7 +8,7 @@ import msgspec
 
 from streamcore.codecs import Codec, codec_for
 from streamcore.config import Seconds, milliseconds
-from streamcore.context import current_cursor
+from streamcore.context import Cursor, current_cursor
 from streamcore.errors import UsageError
 from streamcore.state.partitions import MISSING, TablePartition, WindowPartition
 from streamcore.windows import Window, hopping_window, tumbling_window, value_time
@@ -188,6 +188,9 @@ class WindowedTable:
         self.window = window
         self._time_of: Callable[[Any], int] | None = None
         self._by_clock = False
+        # The last partition that was written: nearly every write is of the same one as the write before.
+        self._cursor: Any = None
+        self._partition: WindowPartition | None = None
 
     @property
     def name(self) -> str:
@@ -219,6 +222,24 @@ class WindowedTable:
                 return self._time_of(value)
         return cursor.now_ms() if self._by_clock else cursor.time_ms()
 
+    def place(self) -> tuple[Cursor, WindowPartition, int]:
+        """Where a write goes: the agent's cursor, the partition, the moment (Unix ms).
+
+        Raises:
+            TypeError: outside of an agent.
+        """
+        cursor = current_cursor.get()
+        if cursor is not self._cursor or cursor is None:
+            if cursor is None:
+                raise TypeError(f"Cannot modify table key from outside of stream iteration (table {self.name})")
+            self._cursor, self._partition = cursor, cursor.windows(self.table)
+        partition = self._partition
+        assert partition is not None, "set together with the cursor"
+        times = cursor.times
+        if times is not None and self._time_of is None and not self._by_clock:
+            return cursor, partition, times[cursor.index]
+        return cursor, partition, self.time_ms()
+
     def partition(self, key: Any) -> WindowPartition:
         cursor = current_cursor.get()
         return (
@@ -231,7 +252,7 @@ class WindowedTable:
     def __setitem__(self, key: Any, value: Any) -> None:
         # `table[key] += x` ends here with the WindowSet that has done the work.
         if not isinstance(value, WindowSet):
-            WindowSet(self, key).apply(_second, value)
+            WindowSet(self, key).put(value)
 
     def __contains__(self, key: Any) -> bool:
         return self.partition(key).get(self.window.current(self.time_ms()), key) is not MISSING
@@ -249,10 +270,6 @@ class WindowedTable:
         return start_ms / 1000, (start_ms + self.window.size_ms) / 1000
 
 
-def _second(_: Any, value: Any) -> Any:
-    return value
-
-
 class WindowSet:
     """One key's windows, seen from the current event."""
 
@@ -267,28 +284,46 @@ class WindowSet:
 
         An event too late for a window leaves it as it is; what becomes of the event is the table's `late`.
         """
-        windows = self._windows
-        cursor = current_cursor.get()
-        if cursor is None:
-            raise TypeError("Cannot modify table key from outside of stream iteration")
-        time_ms = windows.time_ms()
-        partition = cursor.windows(windows.table)
+        windows, key = self._windows, self._key
+        cursor, partition, time_ms = windows.place()
         window = windows.window
         late = False
         # A tumbling window is one window: no range to make.
-        starts = window.starts(time_ms) if window.step_ms != window.size_ms else (time_ms - time_ms % window.size_ms,)
+        step_ms = window.step_ms
+        starts = window.starts(time_ms) if step_ms != window.size_ms else (time_ms - time_ms % step_ms,)
         for start_ms in starts:
             bucket = partition.open.get(start_ms) or partition.bucket(start_ms, cursor.watermark_ms())
             if bucket is None:
                 late = True
-            elif operation is _second:
-                partition.set(bucket, self._key, value)
-            else:
-                partition.update(start_ms, bucket, self._key, operation, value)
+                continue
+            values = bucket.values
+            current = values.get(key, MISSING)
+            if current is MISSING:
+                current = partition.value_or_default(start_ms, bucket, key)
+            current = operation(current, value)
+            if (check := partition.check) is not None:
+                check(key, current)
+            values[key] = current
+            bucket.dirty.add(key)
         if late:
             partition.late_total += 1
             cursor.late(windows.table.late)
         return self
+
+    def put(self, value: Any) -> None:
+        """Set the value in every window that contains the event."""
+        windows = self._windows
+        cursor, partition, time_ms = windows.place()
+        late = False
+        for start_ms in windows.window.starts(time_ms):
+            bucket = partition.bucket(start_ms, cursor.watermark_ms())
+            if bucket is None:
+                late = True
+            else:
+                partition.set(bucket, self._key, value)
+        if late:
+            partition.late_total += 1
+            cursor.late(windows.table.late)
 
     def _get(self, time_ms: int) -> Any:
         windows = self._windows

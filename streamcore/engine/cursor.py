@@ -24,6 +24,7 @@ class Cursor:
 
     __slots__ = (
         "arriving", "chunk", "collecting", "held", "index", "input", "late_seen", "offset", "part", "row", "run",
+        "times",
     )  # fmt: skip
 
     def __init__(self, run: "Run") -> None:
@@ -31,6 +32,7 @@ class Cursor:
         self.input: Input = run.inputs[0]
         self.chunk: Chunk | None = None
         self.index = 0
+        self.times: list[int] | None = None  # event times of the chunk, where they are made already
         self.row: Event | None = None  # of a joined row; it wins over the chunk's
         self.arriving: Event | None = None  # the record whose pairs are being given out
         self.part: int | str | None = None  # which of them, or CLOSE
@@ -104,7 +106,7 @@ class Cursor:
             source.seek(first.records[at].offset if self.collecting else last.records[end].offset + 1)
         elif chunk is not None:
             self.run.leave(chunk, source, self.index + 1)
-        self.chunk = None
+        self.chunk = self.times = None
         self.held = []
         self.collecting = False
 
@@ -127,17 +129,25 @@ class Cursor:
                     return
                 continue
             run.load(self, chunk)
-            # Storing the index in the loop's target is what makes the place known at no cost per event.
-            for self.index, value in enumerate(chunk.values):
-                if run.interrupt:
+            values, index, count = chunk.values, 0, len(chunk.values)
+            while index < count:
+                self.index = index
+                if run.must_stop_at(chunk, index):
                     skip = await run.boundary(self)
                     while (wake_ms := run.pop_wake()) is not None:
                         yield Watermark(wake_ms)
                     if run.stopping:
                         return
                     if skip:
+                        index += 1
                         continue
-                yield value
+                stop = run.next_stop(chunk, index)
+                # Storing the index in the loop's target is what makes the place known at no cost per event.
+                for self.index, value in enumerate(values[index:stop], index):
+                    yield value
+                    if run.interrupt:
+                        break
+                index = self.index + 1
             run.unload(self, chunk)
 
     async def _shared_values(self) -> AsyncIterator[Any]:
@@ -187,7 +197,7 @@ class Cursor:
                 continue
             run.load(self, chunk)
             for self.index, value in enumerate(chunk.values):
-                if run.interrupt:
+                if run.must_stop_at(chunk, self.index):
                     skip = await run.boundary(self)
                     if run.stopping:
                         return

@@ -23,7 +23,7 @@ OUTBOX_MAX_RECORDS = 50_000
 RETRY_MAX_S = 5.0  # between tries of a commit that the log does not take
 
 
-Outbox = dict[TP, list[tuple[OutRecord, "Sent"]]]
+Outbox = dict[TP, list[tuple[OutRecord, "Sent | None"]]]
 
 
 class Sent:
@@ -86,6 +86,11 @@ class CommitGroup:
     def send(self, tp: TP, record: OutRecord) -> Sent:
         """Put a record into the outbox."""
         sent = Sent(self)
+        self.put(tp, record, sent)
+        return sent
+
+    def put(self, tp: TP, record: OutRecord, sent: Sent | None = None) -> None:
+        """As `send`, where nobody asks for the record's place."""
         records = self.outbox.get(tp)
         if records is None:
             records = self.outbox[tp] = []
@@ -95,7 +100,6 @@ class CommitGroup:
             self._progress.set()
         if self.outbox_records >= OUTBOX_MAX_RECORDS and not self._hurry.is_set():
             self.hurry()
-        return sent
 
     def progressed(self) -> None:
         """Something happened since the last commit."""
@@ -304,7 +308,7 @@ class CommitGroup:
                 self.services.metrics.produce_errors[(tp.topic,)] += len(entries[tp])
                 continue
             for index, (record, sent) in enumerate(entries.pop(tp)):
-                if sent.is_awaited:
+                if sent is not None and sent.is_awaited:
                     sent.resolve(SentRecord(tp.topic, tp.partition, result + index, record[2]))
         if failed is not None:
             raise failed

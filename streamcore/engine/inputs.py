@@ -11,14 +11,16 @@ from streamcore.topics import Topic
 from streamcore.transport.base import Fetched
 from streamcore.types import TP, InRecord
 
-# Decoded values are used up before the next ones are made: 512 of them stay in the processor's caches, and the
-# garbage collector never sees a million at once.
-CHUNK_RECORDS = 512
+# Decoded values are used up before the next ones are made: 256 of them stay in the processor's caches, and the
+# garbage collector never sees a million at once. 512 cost W1 a twelfth.
+CHUNK_RECORDS = 256
 
 NO_TIME = -(1 << 62)  # a watermark before all events
 FOREVER = 1 << 62  # a deadline after all events
 
 _timestamp = attrgetter("timestamp")
+KEYS_REMEMBERED = 10_000
+_UNCHANGEABLE = (str, bytes, int)
 
 
 class Chunk:
@@ -56,15 +58,18 @@ class Input:
         self._records: list[InRecord] = []
         self._taken = 0
         self._loads: Callable[[bytes], Any] | None = None if topic.value_type is bytes else topic.value_codec.loads_fast
-        self._chunk: Chunk | None = None  # of peek() and advance()
-        self._index = 0
+        self.chunk: Chunk | None = None  # of peek() and advance()
+        self.index = 0
+        self.head_ms: int | None = None  # event time of the record that peek() shows; None where it shows none
+        self.head_times: list[int] = []  # event times of the chunk that peek() shows from
+        self.keys: dict[bytes | None, Any] = {None: None}  # decoded keys that `key` remembers
 
     def seek(self, offset: int) -> None:
         """Begin again at `offset`."""
         self.position = self.fetch_position = offset
         self._records = []
         self._taken = 0
-        self._chunk = None
+        self.chunk = self.head_ms = None
 
     def offer(self, fetched: Fetched, now_ms: int) -> None:
         """Take in a fetch's records; only when the ones before have been handed out."""
@@ -77,13 +82,13 @@ class Input:
             self.records_total += len(fetched.records)
             self.last_data_ms = now_ms
             self.idle = False
-        elif self._chunk is None:
+        elif self.chunk is None:
             # Nothing but a gap (compaction, control batches): it counts as done.
             self.position = fetched.next_offset
 
     @property
     def is_empty(self) -> bool:
-        return self._taken >= len(self._records) and self._chunk is None
+        return self._taken >= len(self._records) and self.chunk is None
 
     @property
     def is_caught_up(self) -> bool:
@@ -174,6 +179,23 @@ class Input:
     def greatest_time(self, chunk: Chunk) -> int:
         return max(chunk.timestamps) if chunk.timestamps else max(map(_timestamp, chunk.records))
 
+    def key(self, data: bytes | None) -> Any:
+        """A decoded key. Keys repeat, so the last ones are remembered where nobody can change them.
+
+        Raises:
+            DecodeError: the key is not what the topic's key_type says.
+        """
+        try:
+            return self.keys[data]
+        except KeyError:
+            assert data is not None, "None is among them"
+            key = self.topic.key_codec.loads(data)
+            if type(key) in _UNCHANGEABLE:
+                if len(self.keys) > KEYS_REMEMBERED:
+                    self.keys = {None: None}
+                self.keys[data] = key
+            return key
+
     def event(self, chunk: Chunk, index: int) -> Event:
         """The event of one record; its key is decoded now.
 
@@ -181,7 +203,7 @@ class Input:
             DecodeError: the key is not what the topic's key_type says.
         """
         record = chunk.records[index]
-        key = None if record.key is None else self.topic.key_codec.loads(record.key)
+        key = self.key(record.key)
         timestamp = record.timestamp if chunk.timestamps is None else chunk.timestamps[index]
         return Event(self.tp, record, key, chunk.values[index], timestamp)
 
@@ -189,21 +211,27 @@ class Input:
 
     def peek(self) -> tuple[Chunk, int] | None:
         """The next record's place in its chunk, or None where the next fetch is due."""
-        if self._chunk is None:
-            self._chunk = self.next_chunk()
-            self._index = 0
-            if self._chunk is None:
+        chunk = self.chunk
+        if chunk is None:
+            chunk = self.chunk = self.next_chunk()
+            self.index = 0
+            if chunk is None:
                 return None
-            self.times(self._chunk)
-        return self._chunk, self._index
+            self.head_times = self.times(chunk)
+            self.head_ms = self.head_times[0]
+        return chunk, self.index
 
     def advance(self) -> None:
-        """The record that `peek` shows is done."""
-        chunk = self._chunk
-        assert chunk is not None, "advance follows peek"
-        self._index += 1
-        if self._index == len(chunk.records):
-            self.position = chunk.next_offset
-            self._chunk = None
-        else:
-            self.position = chunk.records[self._index].offset
+        """The record that `peek` shows is done; `settle` tells `position`."""
+        index = self.index = self.index + 1
+        if index < len(self.head_times):
+            self.head_ms = self.head_times[index]
+            return
+        assert self.chunk is not None, "advance follows peek"
+        self.position = self.chunk.next_offset
+        self.chunk = self.head_ms = None
+
+    def settle(self) -> None:
+        """Bring `position` to where `advance` has come."""
+        if self.chunk is not None:
+            self.position = self.chunk.records[self.index].offset

@@ -10,13 +10,16 @@ from streamcore.engine.services import logger
 from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
 from streamcore.events import Event
 from streamcore.joins import IntervalJoinSpec
-from streamcore.operators.interval_join import LEFT, RIGHT, ClosedTo, IntervalJoin
+from streamcore.operators.interval_join import LEFT, RIGHT, ClosedTo, IntervalJoin, Row
 from streamcore.transport.base import EARLIEST, LATEST
 from streamcore.types import TP
 
 if TYPE_CHECKING:
     from streamcore.engine.cursor import Cursor
     from streamcore.engine.run import Run
+
+
+UNREADABLE = object()  # no key
 
 
 async def joined_rows(
@@ -27,78 +30,133 @@ async def joined_rows(
     cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
+    late_after = join.late_after
+    seen_ms = NO_TIME - 1  # the watermark that has been acted on
+    is_fresh = True  # nobody has been told yet that there is something to commit
     while True:
-        side = _next_side(run)
+        side = LEFT if (time_ms := left.head_ms) is not None else None
+        other_ms = right.head_ms
+        if time_ms is None or other_ms is None:
+            side = _next_side(run)
+            time_ms, other_ms = left.head_ms, right.head_ms
+        elif other_ms < time_ms:
+            side = RIGHT
         if side is not None:
-            _observe(run, side)
+            source, other = (left, right) if side == LEFT else (right, left)
+            if side == RIGHT:
+                time_ms = other_ms
+            assert time_ms is not None, "the side was chosen because it has a record"
+            # The watermark with this record's time in it.
+            if time_ms > source.max_timestamp_ms:
+                source.max_timestamp_ms = time_ms
+                watermark_ms = time_ms if other.idle else min(time_ms, other.max_timestamp_ms)
+                if watermark_ms > run.watermark_ms:
+                    run.watermark_ms = watermark_ms
+        watermark_ms = run.watermark_ms
         # Time first: what an event's time closes is closed before the event itself is looked at.
-        if (deadline_ms := join.deadline_ms()) is not None and deadline_ms <= run.watermark_ms:
-            for row in join.close(run.watermark_ms):
-                if (
-                    row.event.timestamp > run.out_watermark_ms
-                    and run.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
-                ):
-                    run.out_watermark_ms = row.event.timestamp
-                if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
-                    await _between(run)
-                    if run.stopping:
+        if watermark_ms != seen_ms:
+            if join.next_close_ms <= watermark_ms:
+                in_order = run.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
+                while join.next_close_ms <= watermark_ms:
+                    joined = join.close_next()
+                    if joined is None:
+                        continue
+                    row, value = joined
+                    if in_order and row.timestamp > run.out_watermark_ms:
+                        run.out_watermark_ms = row.timestamp
+                    if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+                        is_fresh = True
+                        await _between(run)
+                        if run.stopping:
+                            return
+                    cursor.row, cursor.part = row, CLOSE
+                    if not (run.failures and await _face_row(run, row)):
+                        yield value
+                    elif run.stopping:
                         return
-                cursor.row, cursor.part = row.event, CLOSE
-                if not (run.failures and await run.face_row(row.event)):
-                    yield row.value
-                elif run.stopping:
-                    return
-                run.forget(row.event.tp, row.event.offset, CLOSE)
-                cursor.row = cursor.part = None
-                run.join_closed_to = join.closed_to
-                run.events_total += 1
-            run.group.progressed()
-        join.expire(run.watermark_ms)
-        run.join_closed_to = join.closed_to
-        run.out_watermark_ms = max(run.out_watermark_ms, run.watermark_ms - run.join_delay_ms)
+                    if run.failures:
+                        run.forget(row.tp, row.offset, CLOSE)
+                    cursor.row = cursor.part = None
+                    run.join_closed_to = join.closed_to
+                    run.events_total += 1
+                run.group.progressed()
+            join.expire(watermark_ms)
+            seen_ms = watermark_ms
+            run.join_closed_to = join.closed_to
+            if watermark_ms - run.join_delay_ms > run.out_watermark_ms:
+                run.out_watermark_ms = watermark_ms - run.join_delay_ms
         if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+            is_fresh = True
             await _between(run)
             if run.stopping:
                 return
         if side is None:
+            is_fresh = True
+            _settle(run)
             if not await run.more():
                 return
             continue
-        source = left if side == LEFT else right
-        place = source.peek()
-        assert place is not None, "the side was chosen because it has a record"
-        chunk, index = place
+        if is_fresh:
+            is_fresh = False
+            run.group.progressed()
+        chunk, index = source.chunk, source.index
+        assert chunk is not None, "the side was chosen because it has a record"
+        assert time_ms is not None, "so it has a time"
         record = chunk.records[index]
-        run.group.progressed()
-        event = _event(run, source, chunk, index)
-        if event is None or (run.failures and await _face(run, source, event)):
+        raw_key = record.key
+        if chunk.error is not None or raw_key not in source.keys:
+            key = _key(run, source, chunk, index)
+        else:
+            key = source.keys[raw_key]
+        row = Row(source.tp, record, raw_key, key, chunk.values[index], time_ms)
+        if key is UNREADABLE or (run.failures and await _face(run, source, row)):
+            is_fresh = True
             if run.stopping:
                 return  # the agent's policy is to stop: it is read again next time
             # Not in the join: neither now, nor when its rows are read again after a restart.
-            join.refuse(side, record.offset)
+            join.refuse(side, row.offset)
             source.advance()
             continue
-        cursor.arriving = event
-        if side == LEFT and accept is not None and not accept(event.value):
+        if side == LEFT and accept is not None:
+            cursor.arriving = row
+            accepted = accept(row.value)
             cursor.arriving = None
-            source.advance()
-            continue
-        if join.is_late(side, event.timestamp, run.watermark_ms):
-            join.refuse(side, event.offset)
+            if not accepted:
+                source.advance()
+                continue
+        if watermark_ms >= time_ms + late_after[side]:
+            cursor.arriving = row
+            join.refuse(side, row.offset)
             run.count_late()
             if spec.late != "drop":
-                run.forward(spec.late, event)
+                run.forward(spec.late, row)
             cursor.arriving = None
             source.advance()
             continue
-        for number, row in enumerate(join.add(side, record.key, event)):
-            cursor.row, cursor.part = row.event, number
-            if not (run.failures and run.is_dead_pair(event, number, row)):
-                yield row.value
-            run.events_total += 1
-        cursor.row = cursor.arriving = cursor.part = None
-        run.forget(event.tp, event.offset)
-        source.advance()
+        if join.waits:
+            join.insert(side, row)
+        else:
+            cursor.arriving = row
+            for number, joined in enumerate(join.add(side, row)):
+                cursor.row, cursor.part = joined[0], number
+                if not (run.failures and run.is_dead_pair(row, number, joined)):
+                    yield joined[1]
+                run.events_total += 1
+            cursor.row = cursor.arriving = cursor.part = None
+        if run.failures:
+            run.forget(row.tp, row.offset)
+        # As `advance`, without a call for every record.
+        index += 1
+        if index < len(source.head_times):
+            source.index = index
+            source.head_ms = source.head_times[index]
+        else:
+            source.advance()
+
+
+def _settle(run: "Run") -> None:
+    for source in run.inputs:
+        source.settle()
 
 
 def _next_side(run: "Run") -> int | None:
@@ -106,33 +164,19 @@ def _next_side(run: "Run") -> int | None:
     side: int | None = None
     oldest_ms = 0
     for index, source in enumerate(run.inputs):
-        place = source.peek()
-        if place is None:
+        source.peek()
+        time_ms = source.head_ms
+        if time_ms is None:
             if not source.is_caught_up:
                 return None
-            continue
-        chunk, position = place
-        assert chunk.timestamps is not None, "peek has made them"
-        time_ms = chunk.timestamps[position]
-        if side is None or time_ms < oldest_ms:
+        elif side is None or time_ms < oldest_ms:
             side, oldest_ms = index, time_ms
     return side
 
 
-def _observe(run: "Run", side: int) -> None:
-    """The watermark with the next record's time in it."""
-    source = run.inputs[side]
-    chunk, index = source.peek()  # type: ignore[misc]
-    time_ms = chunk.timestamps[index]  # type: ignore[index]
-    if time_ms > source.max_timestamp_ms:
-        source.max_timestamp_ms = time_ms
-        watermark_ms = run.watermark_candidate()
-        if watermark_ms > run.watermark_ms:
-            run.watermark_ms = watermark_ms
-
-
 async def _between(run: "Run") -> None:
     """Between two rows: windows that are due, and a commit that waits."""
+    _settle(run)
     if run.next_deadline_ms <= run.out_watermark_ms:
         await run.fire()
     if run.group.wanted:
@@ -140,25 +184,31 @@ async def _between(run: "Run") -> None:
     run.refresh_interrupt()
 
 
-def _event(run: "Run", source: Input, chunk: Chunk, index: int) -> Event | None:
-    """The event of a record, or None where it cannot be read: then it has been buried."""
+def _key(run: "Run", source: Input, chunk: Chunk, index: int) -> Any:
+    """The key of a record, or UNREADABLE where it, or its value, cannot be read: then the record has been buried."""
     if chunk.error is not None:
         run.undecodable(source, chunk, index)
-        return None
+        return UNREADABLE
     try:
-        return source.event(chunk, index)
+        return source.key(chunk.records[index].key)
     except Exception as error:  # a key that its type cannot read
         run.bury(source.tp, chunk, index, error, 1)
-        return None
+        return UNREADABLE
 
 
-async def _face(run: "Run", source: Input, event: Event) -> bool:
+async def _face(run: "Run", source: Input, row: Row) -> bool:
     """Before a record that failed, or whose pairs did; True where it is passed over, or the worker stops."""
+    _settle(run)
     chunk, index = source.peek()  # type: ignore[misc]
-    if await run.face((event.tp, event.offset), source, chunk, index):
+    if await run.face((row.tp, row.offset), source, chunk, index):
         return True
-    await run.face_pairs(event)
+    await run.face_pairs(row)
     return run.stopping
+
+
+async def _face_row(run: "Run", row: Row) -> bool:
+    _settle(run)
+    return await run.face_row(row)
 
 
 async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> IntervalJoin:
@@ -197,16 +247,16 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
     join = IntervalJoin(spec)
     saved = state.get("join")
     if saved is not None:
-        rows: list[tuple[int, bytes | None, Event]] = []
+        rows: list[tuple[int, Row]] = []
         for side, source in ((LEFT, main), (RIGHT, right)):
             if saved["low"][side] is not None:
                 wanted = accept if side == LEFT else None
                 rows += [
-                    (side, key, event)
-                    for key, event in await _reread(run, source, saved["low"][side])
-                    if wanted is None or _accepts(wanted, event)
+                    (side, row)
+                    for row in await _reread(run, source, saved["low"][side])
+                    if wanted is None or _accepts(wanted, row)
                 ]
-        closed_to = ClosedTo(*saved["closed_to"]) if saved["closed_to"] else None
+        closed_to: ClosedTo | None = tuple(saved["closed_to"]) if saved["closed_to"] else None
         late = saved.get("late", ([], []))
         join.rebuild(rows, closed_to, (late[LEFT], late[RIGHT]))
     run.join = join
@@ -223,11 +273,11 @@ def _accepts(accept: Callable[[Any], bool], event: Event) -> bool:
         return False
 
 
-async def _reread(run: "Run", source: Input, low: int) -> list[tuple[bytes | None, Event]]:
+async def _reread(run: "Run", source: Input, low: int) -> list[Row]:
     """The events of [low, position), as they were read before the last commit."""
     reader = Input(source.tp, source.topic, 0)
     reader.seek(low)
-    rows: list[tuple[bytes | None, Event]] = []
+    rows: list[Row] = []
     while reader.position < source.position:
         if reader.is_empty:
             fetched = await run.services.transport.fetch({source.tp: reader.fetch_position}, max_wait_ms=0)
@@ -249,10 +299,14 @@ async def _reread(run: "Run", source: Input, low: int) -> list[tuple[bytes | Non
         if place is None:
             continue
         chunk, index = place
-        if chunk.error is None and chunk.records[index].offset < source.position:
+        record = chunk.records[index]
+        if chunk.error is None and record.offset < source.position:
             try:
-                rows.append((chunk.records[index].key, reader.event(chunk, index)))
+                key = reader.key(record.key)
+                time_ms = reader.times(chunk)[index]
+                rows.append(Row(reader.tp, record, record.key, key, chunk.values[index], time_ms))
             except Exception:  # it was buried when it was first read
                 logger.debug("%s: a record of %s stays unreadable", run.name, source.tp)
         reader.advance()
+        reader.settle()
     return rows

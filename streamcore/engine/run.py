@@ -1,6 +1,7 @@
 """A run: one agent on one partition, from the last commit to the next error, restart or stop."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from typing import Any
@@ -21,6 +22,7 @@ from streamcore.engine.stream_task import StreamTask
 from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
 from streamcore.events import Event
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin, Joined
+from streamcore.records.partitioner import partition_for
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.state.store import META
 from streamcore.streams import Stream
@@ -78,7 +80,7 @@ class Run:
         self.failed: asyncio.Future[None] | None = None  # set by the worker; an exception here stops it
         self._timed = False
         self._wake_ms = FOREVER
-        self._next_deadline_ms = FOREVER
+        self.next_deadline_ms = FOREVER  # in the agent's event time
         self._final_ms = NO_TIME  # the watermark at the end of the loaded chunk
         self._clock_target_ms = NO_TIME
         self._signal: asyncio.Future[None] | None = None
@@ -200,7 +202,7 @@ class Run:
         self.watermark_ms = state.get("watermark", NO_TIME)
         self.out_watermark_ms = state.get("out_watermark", NO_TIME)
         self._timed = False
-        self._wake_ms = self._next_deadline_ms = FOREVER
+        self._wake_ms = self.next_deadline_ms = FOREVER
         self._clock_target_ms = NO_TIME
         self._shared = None
         self.progress = Progress(main.position)
@@ -334,16 +336,33 @@ class Run:
         source = cursor.input
         self._final_ms = max(self.watermark_ms, source.greatest_time(chunk))
         self.group.progressed()
+        cursor.times = chunk.timestamps
         if self._timed:
             source.watermarks(chunk, self.watermark_ms)
-            if self._final_ms >= self._next_deadline_ms:
-                self.interrupt = True
+            cursor.times = chunk.timestamps
         if chunk.error is not None:
             self.interrupt = True
 
+    def must_stop_at(self, chunk: Chunk, index: int) -> bool:
+        """Whether `boundary` has something to do before this event."""
+        if self.interrupt:
+            return True
+        watermarks = chunk.watermarks
+        return watermarks is not None and watermarks[index] >= self.next_deadline_ms
+
+    def next_stop(self, chunk: Chunk, index: int) -> int:
+        """The index of the next event before which `boundary` is due, as far as can be known now."""
+        if self.failures:
+            return index + 1
+        if self._final_ms < self.next_deadline_ms:
+            return len(chunk.values)
+        watermarks = chunk.watermarks
+        assert watermarks is not None, "a deadline needs event time"
+        return max(index + 1, bisect_left(watermarks, self.next_deadline_ms, index))
+
     def unload(self, cursor: Cursor, chunk: Chunk) -> None:
         """All of a chunk's events are done, or held by the cursor."""
-        cursor.chunk = None
+        cursor.chunk = cursor.times = None
         source = cursor.input
         source.position = chunk.next_offset
         self._set_watermark(self._final_ms)
@@ -365,9 +384,7 @@ class Run:
             self.out_watermark_ms = watermark_ms
 
     def refresh_interrupt(self) -> None:
-        loaded = bool(self.cursors) and self.cursors[0].chunk is not None
-        due = loaded and self._timed and self._final_ms >= self._next_deadline_ms
-        self.interrupt = bool(self.stopping or self.group.wanted or self.failures or due)
+        self.interrupt = bool(self.stopping or self.group.wanted or self.failures)
 
     async def boundary(self, cursor: Cursor) -> bool:
         """Before the event at the cursor: close what is due, let a commit through, deal with what failed before.
@@ -378,7 +395,7 @@ class Run:
         chunk = cursor.chunk
         assert chunk is not None, "there is an event to come"
         self._set_watermark(cursor.input.watermarks(chunk, self.watermark_ms)[cursor.index])
-        if self._next_deadline_ms <= self.out_watermark_ms:
+        if self.next_deadline_ms <= self.out_watermark_ms:
             await self.fire()
         skip = False
         if chunk.error is not None:
@@ -522,6 +539,9 @@ class Run:
             self._timed = True
             if cursor.chunk is not None:
                 cursor.input.watermarks(cursor.chunk, self.watermark_ms)
+                cursor.times = cursor.chunk.timestamps
+                # The loop does not know yet where to stop in this chunk.
+                self.interrupt = True
                 # Up to here nobody had asked; the events before this one count.
                 self._set_watermark(cursor.watermark_ms())
         self._find_deadline()
@@ -540,8 +560,8 @@ class Run:
 
     def on_deadline(self, deadline_ms: int) -> None:
         """Something wants to be told when event time reaches `deadline_ms`."""
-        if deadline_ms < self._next_deadline_ms:
-            self._next_deadline_ms = deadline_ms
+        if deadline_ms < self.next_deadline_ms:
+            self.next_deadline_ms = deadline_ms
             if self._final_ms >= deadline_ms:
                 self.interrupt = True
 
@@ -553,17 +573,13 @@ class Run:
         for _, table in self._window_partitions():
             if (deadline_ms := table.deadline_ms()) is not None:
                 deadlines.append(deadline_ms)
-        self._next_deadline_ms = min(deadlines)
-        self.refresh_interrupt()
-
-    @property
-    def next_deadline_ms(self) -> int:
-        """In the agent's event time."""
-        return self._next_deadline_ms
+        self.next_deadline_ms = min(deadlines)
+        if self._final_ms >= self.next_deadline_ms:
+            self.interrupt = True  # the loop looks again where to stop
 
     def deadline_ms(self) -> int:
         """The input watermark at which something is due."""
-        deadline_ms = self._next_deadline_ms
+        deadline_ms = self.next_deadline_ms
         if deadline_ms < FOREVER:
             deadline_ms += self.join_delay_ms
         if self.join is not None and (closing_ms := self.join.deadline_ms()) is not None:
@@ -595,6 +611,8 @@ class Run:
         end_ms = start_ms + table.window.size_ms
         bounds = (start_ms / 1000, end_ms / 1000)
         self.closing_ms = end_ms - 1  # what a window says belongs into it
+        cursor = self.cursors[0]
+        times, cursor.times = cursor.times, None  # it is not at the time of the chunk's event
         try:
             for key, value in partition.rows(start_ms):
                 identity = ("window", table.name, start_ms, key)
@@ -617,6 +635,7 @@ class Run:
                 self.failures.pop(identity, None)
         finally:
             self.closing_ms = None
+            cursor.times = times
 
     def tick(self, now_ms: int) -> None:
         """The clock moves on: inputs go idle, and event time follows the clock where nothing else moves it."""
@@ -716,11 +735,24 @@ class Run:
         else:
             event = cursor.row
             if event is not None:
-                key = event.message.key
+                key = event.raw_key
             else:
                 key = cursor.chunk.records[cursor.index].key if cursor.chunk is not None else None
         value = None if output is None else topic.encode_value(output)
-        self.send(topic, None, key, value, cursor.time_ms(), ())
+        # As `send`, without what only a caller who awaits the place on the log needs: most outputs come this way.
+        services = self.services
+        target = services.target(topic)
+        if len(key or b"") + len(value or b"") > target.safe_bytes:
+            services.check_size(topic, key, value, ())
+        count = len(target.places)
+        partition = partition_for(key, count) if key is not None else self.task.partition % count
+        time_ms = cursor.time_ms()
+        # Event time is seldom ahead of the clock, and the clock was read not long ago.
+        if time_ms > self.last_progress_ms:
+            services.check_time(topic, time_ms)
+        elif time_ms <= NO_TIME:
+            time_ms = services.clock.now_ms()
+        self.group.put(target.places[partition], (key, value, time_ms, ()))
 
     def send(
         self,
@@ -917,7 +949,7 @@ class Run:
         failure = self.failures.get((event.tp, event.offset, number))
         if failure is None or failure.attempts <= self.agent.policy.retries:
             return False
-        left = row.event
+        left = row[0]
         self._bury_event(event, failure, f"its joined row number {number}, of {left.tp}@{left.offset}")
         return True
 

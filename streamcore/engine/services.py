@@ -24,6 +24,15 @@ TIMESTAMP_AFTER_MAX_MS = 3_600_000  # Kafka's default of message.timestamp.after
 RECORD_OVERHEAD_BYTES = 128
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A topic as the loop over outputs needs it."""
+
+    info: TopicInfo | None
+    places: list[TP]  # by partition
+    safe_bytes: int  # a key and a value of so many bytes together need no closer look
+
+
 @dataclass
 class Services:
     """The worker's transport, clock, settings and counters."""
@@ -35,6 +44,7 @@ class Services:
     topics: dict[str, TopicInfo] = field(default_factory=dict)  # as last seen on the log
     table_partitions: dict[str, int] = field(default_factory=dict)
     sent_keyless: Counter[str] = field(default_factory=Counter)
+    _targets: dict[str, Target] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -120,6 +130,21 @@ class Services:
     def max_message_bytes(self, topic: str) -> int:
         info = self.topics.get(topic)
         return int(info.config.get("max.message.bytes", MAX_MESSAGE_BYTES)) if info is not None else MAX_MESSAGE_BYTES
+
+    def target(self, topic: Topic) -> Target:
+        """Where the topic's records go; worked out once for as long as the topic stays as it was last seen.
+
+        Raises:
+            UsageError: the topic is not on the log.
+        """
+        info = self.topics.get(topic.name)
+        target = self._targets.get(topic.name)
+        if target is None or target.info is not info:
+            self.check_known(topic)
+            places = [TP(topic.name, partition) for partition in range(self.partitions(topic.name))]
+            safe_bytes = self.max_message_bytes(topic.name) - RECORD_OVERHEAD_BYTES
+            target = self._targets[topic.name] = Target(info, places, safe_bytes)
+        return target
 
     def check_size(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         """Refuse at the sender what the log would refuse at the commit, when nobody knows any more whose it was.

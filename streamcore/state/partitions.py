@@ -305,22 +305,18 @@ class WindowPartition:
         bucket.values[key] = value
         return value
 
-    def update(
-        self, start_ms: int, bucket: Bucket, key: Any, operator: Callable[[Any, Any], Any], operand: Any
-    ) -> None:
-        """value = operator(value or default, operand)."""
-        value = bucket.values.get(key, MISSING)
-        if value is MISSING:
-            value = self.load_value(start_ms, bucket, key)
-            if value is MISSING:
-                if self._default is None:
-                    raise KeyError(key)
-                value = self._default()
-        value = operator(value, operand)
-        if self._check is not None:
-            self._check(key, value)
-        bucket.values[key] = value
-        bucket.dirty.add(key)
+    def value_or_default(self, start_ms: int, bucket: Bucket, key: Any) -> Any:
+        """The value of a row that the bucket has not in memory, or the table's default.
+
+        Raises:
+            KeyError: there is neither.
+        """
+        value = self.load_value(start_ms, bucket, key)
+        if value is not MISSING:
+            return value
+        if self._default is None:
+            raise KeyError(key)
+        return self._default()
 
     def set(self, bucket: Bucket, key: Any, value: Any) -> None:
         if self._check is not None:

@@ -350,3 +350,28 @@ def test_a_late_topic_that_cannot_take_the_event_is_the_events_fault() -> None:
         assert len(test.events(late)) == 1
         (letter,) = test.dead_letters()
         assert b"RecordTooLargeError" in letter.headers["streamcore.error"]
+
+
+def test_a_window_closes_between_the_lists_of_take_and_not_at_the_end_of_what_was_fetched() -> None:
+    app = sc.App("test", topic_partitions=1)
+    source = app.topic("source", key_type=str)
+    order: list[Any] = []
+
+    def on_close(key: Any, value: int) -> None:
+        order.append(("closed", key[1][0] - T0, value))
+
+    counts = app.Table("counts", default=int, on_window_close=on_close).tumbling(10)
+
+    @app.agent(source)
+    async def count(stream: sc.Stream) -> None:
+        async for values in stream.take(1):
+            counts["k"] += sum(values)
+            order.append(("taken", values[0]))
+
+    with AppTest(app) as test:
+        for second in (1, 2, 12, 13, 25):
+            put(test, source, second, second)
+        test.settle()
+    assert order[:7] == [
+        ("taken", 1), ("taken", 2), ("closed", 0.0, 3), ("taken", 12), ("taken", 13), ("closed", 10.0, 25), ("taken", 25),
+    ]  # fmt: skip

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.engine.interval_join_source import IntervalJoin
-from streamcore.events import Event
 from streamcore.joins import IntervalJoinSpec
-from streamcore.operators.interval_join import LEFT, RIGHT, ClosedTo
+from streamcore.operators.interval_join import LEFT, RIGHT, Row
 from streamcore.topics import Topic
 from streamcore.types import TP
 
@@ -39,7 +38,7 @@ class Driver:
     def __init__(self, spec: IntervalJoinSpec) -> None:
         self.spec = spec
         self.join = IntervalJoin(spec)
-        self.events: tuple[list[Event], list[Event]] = ([], [])
+        self.inputs: tuple[list[Input], list[Input]] = ([], [])
         self.watermark = -END
         self.out: list[Any] = []
         self.late: list[tuple[int, int]] = []
@@ -49,33 +48,36 @@ class Driver:
         self.watermark = max(self.watermark, watermark)
         rows = self.join.close(self.watermark)
         while (row := next(rows, None)) is not None:
-            self.out.append(row.value)
+            self.out.append(row[1])
             if len(self.out) in self.restart_at:
                 self.restart()
                 rows = self.join.close(self.watermark)
 
     def put(self, side: int, key: bytes | None, time: int) -> None:
-        offset = len(self.events[side])
-        event = Event(TPS[side], Record(offset, time, key), key, (side, key, time, offset), time)
-        self.events[side].append(event)
-        self.take(side, key, event)
-
-    def take(self, side: int, key: bytes | None, event: Event) -> None:
-        if self.join.is_late(side, event.timestamp, self.watermark):
-            self.join.refuse(side, event.offset)
-            self.late.append((side, event.offset))
+        self.inputs[side].append((side, key, time))
+        row = self.row(side, len(self.inputs[side]) - 1)
+        if self.join.is_late(side, time, self.watermark):
+            self.join.refuse(side, row.offset)
+            self.late.append((side, row.offset))
         else:
-            self.out += [row.value for row in self.join.add(side, key, event)]
+            self.out += [value for _, value in self.join.add(side, row)]
+
+    def row(self, side: int, offset: int) -> Row:
+        _, key, time = self.inputs[side][offset]
+        return Row(TPS[side], Record(offset, time, key), key, key, (side, key, time, offset), time)
+
+    def values(self, side: int) -> list[Any]:
+        return [self.row(side, offset).value for offset in range(len(self.inputs[side]))]
 
     def restart(self) -> None:
         old = self.join
         late = (old.late_offsets(LEFT), old.late_offsets(RIGHT))
-        closed_to = ClosedTo(*list(old.closed_to))
+        closed_to = tuple(old.closed_to)
         rows = []
         for side in (LEFT, RIGHT):
             low = old.low_offset(side)
             if low is not None:
-                rows += [(side, event.key, event) for event in self.events[side][low:]]
+                rows += [(side, self.row(side, offset)) for offset in range(low, len(self.inputs[side]))]
         self.join = IntervalJoin(self.spec)
         self.join.rebuild(rows, closed_to, late)
 
@@ -158,7 +160,7 @@ def test_every_row_comes_exactly_once_and_unmatched_ones_only_at_their_close(
             driver.restart()
     assert driver.late == []
     driver.move(END)
-    lefts, rights = ([event.value for event in driver.events[side]] for side in (LEFT, RIGHT))
+    lefts, rights = (driver.values(side) for side in (LEFT, RIGHT))
     assert ordered(driver.out) == ordered(offline(spec, lefts, rights))
     assert driver.join.row_count == 0
     assert driver.join.deadline_ms() is None
@@ -204,7 +206,7 @@ def test_rows_out_of_order_beyond_grace_never_make_a_pair_twice_nor_contradict_w
         driver.put(side, key, time)
     driver.move(END)
     assert len(ordered(driver.out)) == len(set(ordered(driver.out)))
-    lefts, rights = ([event.value for event in driver.events[side]] for side in (LEFT, RIGHT))
+    lefts, rights = (driver.values(side) for side in (LEFT, RIGHT))
     possible = {repr((left, right)) for left in lefts for right in rights}
     alone: list[Any] = [left for left, right in driver.out if left is not None and not right]
     paired = [left for left, right in driver.out if left is not None and right]
@@ -228,7 +230,7 @@ def test_memory_is_bounded_by_the_interval_and_not_by_the_input() -> None:
         driver.put(RIGHT, b"%d" % (time % 11), time)
         most = max(most, driver.join.row_count)
     assert most <= 2 * (5 + 5 + 2 + 3)
-    assert sum(len(rows) for side in driver.join._rows for rows in side.values()) <= most
+    assert sum(len(of_key.rows) for side in driver.join._rows for of_key in side.values()) <= most
 
 
 def test_late_rows_are_remembered_only_as_long_as_a_restart_would_read_them_again() -> None:

@@ -137,7 +137,10 @@ class WindowsAgainstDictionary(RuleBasedStateMachine):
             is_open = self.window.closes_at(start) > self.state["now"]
             assert (bucket is not None) == is_open
             if bucket is not None:
-                self.table.update(start, bucket, key, lambda a, b: a + b, 1)
+                value = bucket.values.get(key, MISSING)
+                if value is MISSING:
+                    value = self.table.value_or_default(start, bucket, key)
+                self.table.set(bucket, key, value + 1)
                 rows = self.state["open"].setdefault(start, {})
                 rows[key] = rows.get(key, 0) + 1
 
