@@ -373,5 +373,6 @@ def test_a_window_closes_between_the_lists_of_take_and_not_at_the_end_of_what_wa
             put(test, source, second, second)
         test.settle()
     assert order[:7] == [
-        ("taken", 1), ("taken", 2), ("closed", 0.0, 3), ("taken", 12), ("taken", 13), ("closed", 10.0, 25), ("taken", 25),
+        ("taken", 1), ("taken", 2), ("closed", 0.0, 3),
+        ("taken", 12), ("taken", 13), ("closed", 10.0, 25), ("taken", 25),
     ]  # fmt: skip
