@@ -35,10 +35,8 @@ interop: $(VENV)/.installed-test ## Tests against real clients, servers and brow
 chaos: $(VENV)/.installed-test ## Long crash and fault runs, e.g. 100 times kill -9
 	@$(BIN)/python -m pytest -m chaos -s $(ARGS)
 
-bench: $(VENV)/.installed-test ## The benchmarks, as ratios to the floor
-	@for file in $$(grep -l '^if __name__' benchmarks/*.py); do \
-		echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) $(ARGS) || exit 1; \
-	done
+bench: $(VENV)/.installed-test ## The benchmarks, as ratios to the floor; about five minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Removes .venv and caches; data directories stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
