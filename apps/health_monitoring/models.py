@@ -6,6 +6,7 @@ measured.
 
 import ipaddress
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
@@ -18,6 +19,13 @@ FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
     "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 )  # fmt: skip
+
+# What a failing or full disk makes the kernel and programs say, whatever severity the line has.
+DISK_TROUBLE = re.compile(
+    r"I/O error|medium error|read-only file ?system|no space left|no space for|critical target error"
+    r"|EXT4-fs (error|warning)|XFS .*(error|shutdown)|BTRFS.*error|nvme\w*: .*(timeout|reset)|failed \(28\b|SMART.*fail",
+    re.IGNORECASE,
+)
 
 LINES_MAX = 50  # a Health keeps the newest of the lines around it: a host that floods its log stays one small record
 STORY_LINES_MAX = 20  # and an alarm, of which a host may have many, fewer
@@ -258,6 +266,7 @@ class Health(Record):
     cpu_unusual: float | None = None  # deviations from this host's usual; None during its first day
     network_unusual: float | None = None
     errors: int = 0  # lines of severity err and worse among those around the reading
+    disk_errors: int = 0  # lines among them that speak of a failing or full disk
 
     @classmethod
     def of(cls, metrics: Metrics, stats: Stats, lines: Sequence[LogLine] = (), usual: Usual | None = None) -> Self:
@@ -286,6 +295,7 @@ class Health(Record):
             cpu_unusual=usual.cpu_score(metrics.cpu, metrics.time) if usual else None,
             network_unusual=usual.network_score(metrics.network, metrics.time) if usual else None,
             errors=sum(line.severity_number <= 3 for line in around),
+            disk_errors=sum(DISK_TROUBLE.search(line.message) is not None for line in around),
         )
 
     def story(self) -> dict[str, Any]:
