@@ -228,7 +228,7 @@ def demo(
             file=sys.stderr,
         )
         print(
-            f'            logger -n 127.0.0.1 -P {port} -p kern.err "nvme0n1: I/O error, dev nvme0n1, sector 1953"',
+            f'            logger -n 127.0.0.1 -P {port} "nvme0n1: I/O error, dev nvme0n1, sector 1953"',
             file=sys.stderr,
         )
     print(

@@ -45,6 +45,7 @@ def alarm_shape(value: Mapping[str, Any], metric: str | None, clear: float | Non
         "host": labels.get("host", ""),
         "labels": {name: label for name, label in labels.items() if name not in ("host", "severity", "alertname")},
         "metric": series_of(value.get("metric")) or metric,
+        "measure": _measure(value.get("metric")),
         "comparison": str(value.get("comparison") or comparison)[:2],
         "clear": own_clear if own_clear is not None else clear,
         **{name: finite(value.get(name)) for name in ("value", "first_value", "peak", "threshold")},
@@ -57,6 +58,13 @@ def alarm_shape(value: Mapping[str, Any], metric: str | None, clear: float | Non
         "lines": [log_line(line) for line in lines[-LINES_MAX:]],
         "top": processes(context.get("top")),
     }
+
+
+def _measure(metric: Any) -> str | None:
+    """The words for a rule's metric that has no series to draw (`disk_errors`); None for silence, which has no metric."""
+    if not isinstance(metric, str) or series_of(metric) is not None:
+        return None
+    return metric.rsplit(".", 1)[-1].replace("_", " ")[:60]
 
 
 def series_of(metric: Any) -> str | None:

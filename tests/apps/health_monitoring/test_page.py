@@ -340,3 +340,11 @@ def test_the_board_is_there_as_text_too(board: Board, clock: ManualClock) -> Non
     answer = pages(board).get("/health/board").json()
     assert len(answer["hosts"]) == 25
     assert HOSTILE_HOST in {card["host"] for card in answer["hosts"]}
+
+
+def test_an_alarm_on_something_without_a_series_is_told_in_its_own_words_and_silence_has_none() -> None:
+    board = Board(RULES, clock=ManualClock(NOW))
+    board.alarm(alarm("a", rule="DiskErrors", metric="disk_errors", value=1.0))
+    board.alarm(alarm("b", rule="HostSilent", metric=None))
+    told = {each["rule"]: each["measure"] for each in board.snapshot()["alarms"]}
+    assert told == {"DiskErrors": "disk errors", "HostSilent": None}

@@ -65,6 +65,13 @@ export function saying(alarm, now) {
   const where = m === "disk_percent" ? alarm.labels.mount ?? TITLES[m] : TITLES[m] ?? alarm.metric;
   const up = (alarm.comparison || ">").startsWith(">");
   const parts = [];
+  if (m === null && alarm.measure) {
+    const plain = (value) => (value === null ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(2));
+    if (alarm.state === "resolved") return [`${alarm.measure}: peaked at `, h("b", null, plain(alarm.peak ?? alarm.value)), `, back at ${plain(alarm.value)}.`];
+    parts.push(`${alarm.measure}: `, h("b", { class: alarm.state === "firing" ? "bad-ink" : "" }, plain(alarm.value)));
+    if (alarm.threshold !== null) parts.push(`; fires ${up ? "above" : "below"} ${plain(alarm.threshold)}`);
+    return [parts, "."];
+  }
   if (alarm.state === "no_data" || m === null) {
     const since = alarm.state === "resolved" ? alarm.started_ms : alarm.since_ms;
     parts.push(alarm.state === "resolved" ? `Silent from ${time(since)}` : ["No readings for ", h("b", null, calmDuration(Math.max(0, now - since)))]);
