@@ -23,7 +23,8 @@ FACILITIES = (
 # What a failing or full disk makes the kernel and programs say, whatever severity the line has.
 DISK_TROUBLE = re.compile(
     r"I/O error|medium error|read-only file ?system|no space left|no space for|critical target error"
-    r"|EXT4-fs (error|warning)|XFS .*(error|shutdown)|BTRFS.*error|nvme\w*: .*(timeout|reset)|failed \(28\b|SMART.*fail",
+    r"|EXT4-fs (error|warning)|XFS .*(error|shutdown)|BTRFS.*error|nvme\w*: .*(timeout|reset)"
+    r"|failed \(28\b|SMART.*fail",
     re.IGNORECASE,
 )
 

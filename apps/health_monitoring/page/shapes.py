@@ -61,7 +61,7 @@ def alarm_shape(value: Mapping[str, Any], metric: str | None, clear: float | Non
 
 
 def _measure(metric: Any) -> str | None:
-    """The words for a rule's metric that has no series to draw (`disk_errors`); None for silence, which has no metric."""
+    """The words for a metric that has no series to draw (`disk_errors`); None for silence, which has no metric."""
     if not isinstance(metric, str) or series_of(metric) is not None:
         return None
     return metric.rsplit(".", 1)[-1].replace("_", " ")[:60]
