@@ -23,6 +23,8 @@ LINES_BEFORE_MS = 30_000
 LINES_MAX = 50
 MINUTE_MS = 60_000
 ERRORS = {"emerg", "alert", "crit", "err"}
+# What the known input's lines on disks say, in the words of apps/health_monitoring/fleet.py.
+DISK_WORDS = ("EXT4-fs error", "No space left", "no space left", "I/O error", "(28")
 
 Records = Mapping[TP, Sequence[InRecord]]
 
@@ -137,6 +139,7 @@ def health(given: Input) -> dict[tuple[str, int], dict[str, Any]]:
                 "cpu_unusual": None,  # the input is shorter than the first day
                 "network_unusual": None,
                 "errors": sum(line["severity"] in ERRORS for line in around),
+                "disk_errors": sum(any(word in line["message"] for word in DISK_WORDS) for line in around),
             }
     return expected
 
