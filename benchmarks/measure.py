@@ -26,7 +26,7 @@ import uvloop
 import streamcore as sc
 from streamcore.engine.worker import Worker
 from streamcore.records.batch import BatchHeader, split
-from streamcore.records.codec import decode
+from streamcore.records.codec import decode, iterate
 from streamcore.records.partitioner import partition_for
 from streamcore.transport import connect
 from streamcore.transport.base import EARLIEST, LATEST
@@ -144,7 +144,8 @@ def floor(batches: Sequence[memoryview]) -> None:
     """What no program in Python does without: decode every batch, parse every value."""
     loads = orjson.loads
     for batch in batches:
-        for record in decode(batch):
+        # One record at a time: a list of them would wake Python's collector and make the floor a fifth lower.
+        for record in iterate(batch):
             loads(record.value)  # type: ignore[arg-type]
 
 

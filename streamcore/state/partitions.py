@@ -247,24 +247,23 @@ class WindowPartition:
         self._taken_deletes: list[bytes] = []
         # Every window that closes at this watermark or before has been closed, and is not opened again.
         self.closed_to_ms = self._taken_closed_to_ms = self._committed_closed_to_ms = closed_to_ms
-        self._check: _ValueCheck | None = None
+        self.check: _ValueCheck | None = None  # looks at a key and a value before they are set, where it must
+        # The tumbling window that was written last, for whoever writes the same one again; end = start means none.
+        self.last_start_ms = self.last_end_ms = 0
+        self.last_bucket: Bucket | None = None
         store.open_table(name)
         self._load()
 
     def check_values(self, max_bytes: int | None) -> bool:
         """As `TablePartition.check_values`."""
-        known, self._check = self._check is not None, _ValueCheck(self.name, self._codec, max_bytes)
+        known, self.check = self.check is not None, _ValueCheck(self.name, self._codec, max_bytes)
         return known
-
-    @property
-    def check(self) -> Callable[[Any, Any], None] | None:
-        """What looks at a key and a value before they are set, if anything has to."""
-        return self._check
 
     def _load(self) -> None:
         """Find the store's windows: open and retained ones."""
         self.open.clear()
         self.closed.clear()
+        self.last_end_ms = self.last_start_ms
         start_ms = self._next_start(b"")
         while start_ms is not None:
             # Without an expiry a closed window has no rows, so whatever is there is still open.
@@ -319,8 +318,8 @@ class WindowPartition:
         return self._default()
 
     def set(self, bucket: Bucket, key: Any, value: Any) -> None:
-        if self._check is not None:
-            self._check(key, value)
+        if self.check is not None:
+            self.check(key, value)
         bucket.values[key] = value
         bucket.dirty.add(key)
 
@@ -361,6 +360,7 @@ class WindowPartition:
     def close(self, start_ms: int) -> None:
         """The window takes no more events; it goes now, or stays readable until it expires."""
         bucket = self.open.pop(start_ms)
+        self.last_end_ms = self.last_start_ms  # it may be the one that was written last
         self.closed_total += 1
         if self.window.expires_ms:
             self.closed[start_ms] = bucket
