@@ -57,13 +57,11 @@ class Health(sc.Record):
     time: datetime
     cpu: float
     memory: float
-    errors: int
     lines: list[LogLine]
 
     @classmethod
     def of(cls, reading: Metrics, lines: list[LogLine]) -> "Health":
-        errors = sum(line.severity == "err" for line in lines)
-        return cls(reading.host, reading.time, reading.cpu, reading.memory, errors, lines)
+        return cls(reading.host, reading.time, reading.cpu, reading.memory, lines)
 
 
 def declare(number: int, broker: str) -> sc.App:

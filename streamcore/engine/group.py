@@ -23,7 +23,23 @@ OUTBOX_MAX_RECORDS = 50_000
 RETRY_MAX_S = 5.0  # between tries of a commit that the log does not take
 
 
-Outbox = dict[TP, list[tuple[OutRecord, "Sent | None"]]]
+class Outputs:
+    """What waits for one partition: records, and those among them whose place somebody may ask for, by index."""
+
+    __slots__ = ("records", "sent")
+
+    def __init__(self) -> None:
+        self.records: list[OutRecord] = []
+        self.sent: dict[int, Sent] = {}
+
+    def extend(self, later: "Outputs") -> None:
+        """Put what came later behind."""
+        first = len(self.records)
+        self.sent.update((first + index, sent) for index, sent in later.sent.items())
+        self.records += later.records
+
+
+Outbox = dict[TP, Outputs]
 
 
 class Sent:
@@ -91,10 +107,12 @@ class CommitGroup:
 
     def put(self, tp: TP, record: OutRecord, sent: Sent | None = None) -> None:
         """As `send`, where nobody asks for the record's place."""
-        records = self.outbox.get(tp)
-        if records is None:
-            records = self.outbox[tp] = []
-        records.append((record, sent))
+        outputs = self.outbox.get(tp)
+        if outputs is None:
+            outputs = self.outbox[tp] = Outputs()
+        if sent is not None:
+            outputs.sent[len(outputs.records)] = sent
+        outputs.records.append(record)
         self.outbox_records += 1
         if not self._progress.is_set():
             self._progress.set()
@@ -298,18 +316,17 @@ class CommitGroup:
         """
         if not entries:
             return
-        results = await self.services.transport.produce(
-            {tp: [record for record, _ in records] for tp, records in entries.items()}
-        )
+        results = await self.services.transport.produce({tp: outputs.records for tp, outputs in entries.items()})
         failed: StreamcoreError | None = None
         for tp, result in results.items():
             if isinstance(result, StreamcoreError):
                 failed = result
-                self.services.metrics.produce_errors[(tp.topic,)] += len(entries[tp])
+                self.services.metrics.produce_errors[(tp.topic,)] += len(entries[tp].records)
                 continue
-            for index, (record, sent) in enumerate(entries.pop(tp)):
-                if sent is not None and sent.is_awaited:
-                    sent.resolve(SentRecord(tp.topic, tp.partition, result + index, record[2]))
+            outputs = entries.pop(tp)
+            for index, sent in outputs.sent.items():
+                if sent.is_awaited:
+                    sent.resolve(SentRecord(tp.topic, tp.partition, result + index, outputs.records[index][2]))
         if failed is not None:
             raise failed
 
@@ -317,9 +334,11 @@ class CommitGroup:
         group = self
         while group.merged_into is not None:
             group = group.merged_into
-        for tp, records in entries.items():
-            group.outbox[tp] = records + group.outbox.get(tp, [])
-            group.outbox_records += len(records)
+        for tp, outputs in entries.items():
+            group.outbox_records += len(outputs.records)
+            if (later := group.outbox.get(tp)) is not None:
+                outputs.extend(later)
+            group.outbox[tp] = outputs
 
     # -- errors and growth ---------------------------------------------------------------------------------------------
 
@@ -359,7 +378,7 @@ class CommitGroup:
         self.runs += other.runs
         self.tables.update(other.tables)
         for tp, entries in other.outbox.items():
-            self.outbox.setdefault(tp, []).extend(entries)
+            self.outbox.setdefault(tp, Outputs()).extend(entries)
         self.outbox_records += other.outbox_records
         for run in other.runs:
             run.group = self
