@@ -376,7 +376,9 @@ class WindowSet:
             times = cursor.times
             if times is not None and windows._time_of is None and not windows._by_clock:
                 partition: Any = windows._partition
-                if partition.last_start_ms <= times[cursor.index] < partition.last_end_ms and partition.check is None:
+                loop = cursor.loop  # as cursor.index, without the call
+                time_ms = times[cursor.index if loop is None else cursor.segment_end - 1 - loop.__length_hint__()]
+                if partition.last_start_ms <= time_ms < partition.last_end_ms and partition.check is None:
                     bucket = partition.last_bucket
                     key = self._key
                     values = bucket.values

@@ -111,6 +111,7 @@ class Topic:
         # An untyped key is bytes, as in Faust: most keys are, and JSON would quote text.
         self.key_codec = codec_for(bytes if key_type is None else key_type, key_serializer)
         self.value_codec = codec_for(value_type, value_serializer)
+        self._dumps_value = self.value_codec.dumps
         self.partitions = partitions
         self.internal = internal
         self.config = dict(config or {})
@@ -142,10 +143,8 @@ class Topic:
             raise UsageError(f"topic {self.name} cannot hold the key {key!r}: {error}") from error
 
     def encode_value(self, value: Any) -> bytes:
-        if isinstance(value, bytes):
-            return value
         try:
-            return self.value_codec.dumps(value)
+            return value if isinstance(value, bytes) else self._dumps_value(value)
         except (TypeError, ValueError, UsageError) as error:
             raise UsageError(f"topic {self.name} cannot hold the value {value!r:.200}: {error}") from error
 

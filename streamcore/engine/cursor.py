@@ -23,15 +23,20 @@ class Cursor:
     """Where one instance of an agent is. With concurrency 1 there is one per run."""
 
     __slots__ = (
-        "arriving", "chunk", "collecting", "held", "index", "input", "late_seen", "offset", "part", "row", "run",
-        "times",
+        "_index", "_segment", "arriving", "chunk", "collecting", "held", "input", "late_seen", "loop", "offset", "part",
+        "row", "run", "segment_end", "times",
     )  # fmt: skip
 
     def __init__(self, run: "Run") -> None:
         self.run = run
         self.input: Input = run.inputs[0]
         self.chunk: Chunk | None = None
-        self.index = 0
+        self._index = 0
+        # What the hot loop iterates over, and where in the chunk that ends. A list's iterator knows how much is left,
+        # so that the loop itself need not count.
+        self._segment: list[Any] = []
+        self.loop: Any = None
+        self.segment_end = 0
         self.times: list[int] | None = None  # event times of the chunk, where they are made already
         self.row: Event | None = None  # of a joined row; it wins over the chunk's
         self.arriving: Event | None = None  # the record whose pairs are being given out
@@ -40,6 +45,22 @@ class Cursor:
         self.collecting = False  # `held` has not been given out
         self.offset: int | None = None  # handed out, with concurrency
         self.late_seen: int | None = None  # the event whose lateness has been counted
+
+    @property
+    def index(self) -> int:
+        """The current event's place in the chunk."""
+        return self._index if self.loop is None else self.segment_end - 1 - self.loop.__length_hint__()
+
+    @index.setter
+    def index(self, index: int) -> None:
+        self._index = index
+        self.loop = None
+
+    def cut(self) -> None:
+        """Let the hot loop end with the event it is at."""
+        if self.loop is not None and (left := self.loop.__length_hint__()):
+            del self._segment[-left:]
+            self.segment_end -= left
 
     # -- the place -----------------------------------------------------------------------------------------------------
 
@@ -141,13 +162,15 @@ class Cursor:
                     if skip:
                         index += 1
                         continue
-                stop = run.next_stop(chunk, index)
-                # Storing the index in the loop's target is what makes the place known at no cost per event.
-                for self.index, value in enumerate(values[index:stop], index):
+                stop = index + 1 if run.interrupted else run.next_stop(chunk, index)
+                # Nothing is done for an event but to give it out: whoever wants to know the place asks the iterator,
+                # and whoever wants the loop to end cuts the list.
+                self._segment = values[index:stop]
+                self.segment_end = stop
+                self.loop = loop = iter(self._segment)
+                for value in loop:
                     yield value
-                    if run.interrupt:
-                        break
-                index = self.index + 1
+                index = self.segment_end
             run.unload(self, chunk)
 
     async def _shared_values(self) -> AsyncIterator[Any]:

@@ -224,7 +224,7 @@ class CommitGroup:
         try:
             while self.merged_into is None:
                 for run in self.runs:
-                    run.interrupt = True
+                    run.interrupt()
                 if not self._is_still:
                     self._parked.clear()
                     await self._parked.wait()
@@ -382,7 +382,8 @@ class CommitGroup:
         self.outbox_records += other.outbox_records
         for run in other.runs:
             run.group = self
-            run.interrupt = run.interrupt or self.wanted
+            if self.wanted:
+                run.interrupt()
         self._predecessors += [other, *other._predecessors]
         other.merged_into = self
         other._open.set()

@@ -64,7 +64,7 @@ async def joined_rows(
                     row, value = joined
                     if in_order and row.timestamp > run.out_watermark_ms:
                         run.out_watermark_ms = row.timestamp
-                    if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+                    if run.interrupted or run.next_deadline_ms <= run.out_watermark_ms:
                         is_fresh = True
                         await _between(run)
                         if run.stopping:
@@ -85,7 +85,7 @@ async def joined_rows(
             run.join_closed_to = join.closed_to
             if watermark_ms - run.join_delay_ms > run.out_watermark_ms:
                 run.out_watermark_ms = watermark_ms - run.join_delay_ms
-        if run.interrupt or run.next_deadline_ms <= run.out_watermark_ms:
+        if run.interrupted or run.next_deadline_ms <= run.out_watermark_ms:
             is_fresh = True
             await _between(run)
             if run.stopping:
@@ -108,7 +108,7 @@ async def joined_rows(
             key = _key(run, source, chunk, index)
         else:
             key = source.keys[raw_key]
-        row = Row(source.tp, record, raw_key, key, chunk.values[index], time_ms)
+        row = Row(source.tp, record, key, chunk.values[index], time_ms, raw_key)
         if key is UNREADABLE or (run.failures and await _face(run, source, row)):
             is_fresh = True
             if run.stopping:
@@ -304,7 +304,7 @@ async def _reread(run: "Run", source: Input, low: int) -> list[Row]:
             try:
                 key = reader.key(record.key)
                 time_ms = reader.times(chunk)[index]
-                rows.append(Row(reader.tp, record, record.key, key, chunk.values[index], time_ms))
+                rows.append(Row(reader.tp, record, key, chunk.values[index], time_ms, record.key))
             except Exception:  # it was buried when it was first read
                 logger.debug("%s: a record of %s stays unreadable", run.name, source.tp)
         reader.advance()

@@ -63,7 +63,7 @@ class Run:
         self.watermark_ms = NO_TIME  # of the input
         self.out_watermark_ms = NO_TIME  # of what reaches the agent's body: behind a join, it is later
         self.closing_ms: int | None = None  # the time of what on_window_close sends
-        self.interrupt = False  # look at boundary() before the next event
+        self.interrupted = False  # boundary() is due before the next event
         self.stopping = False
         self.finished = False
         self.is_clean = False  # tables, outputs and positions belong together; False from an error to the next start
@@ -215,7 +215,7 @@ class Run:
                 if table.window is not None:
                     self.watch_time(self.cursors[0])
         self.is_clean = True
-        self.interrupt = bool(self.failures) or self.group.wanted
+        self.interrupted = bool(self.failures) or self.group.wanted
 
     async def _execute(self) -> None:
         if len(self.cursors) == 1:
@@ -306,7 +306,7 @@ class Run:
     def stop(self) -> None:
         """Take no further event."""
         self.stopping = True
-        self.interrupt = True
+        self.interrupt()
         self.wake()
 
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -317,6 +317,12 @@ class Run:
         """Look at what has changed."""
         if self._signal is not None and not self._signal.done():
             self._signal.set_result(None)
+
+    def interrupt(self) -> None:
+        """Have boundary() looked at before the next event."""
+        self.interrupted = True
+        for cursor in self.cursors:
+            cursor.cut()
 
     # -- between two events --------------------------------------------------------------------------------------------
 
@@ -341,11 +347,11 @@ class Run:
             source.watermarks(chunk, self.watermark_ms)
             cursor.times = chunk.timestamps
         if chunk.error is not None:
-            self.interrupt = True
+            self.interrupt()
 
     def must_stop_at(self, chunk: Chunk, index: int) -> bool:
         """Whether `boundary` has something to do before this event."""
-        if self.interrupt:
+        if self.interrupted:
             return True
         watermarks = chunk.watermarks
         return watermarks is not None and watermarks[index] >= self.next_deadline_ms
@@ -384,7 +390,9 @@ class Run:
             self.out_watermark_ms = watermark_ms
 
     def refresh_interrupt(self) -> None:
-        self.interrupt = bool(self.stopping or self.group.wanted or self.failures)
+        self.interrupted = False
+        if self.stopping or self.group.wanted or self.failures:
+            self.interrupt()
 
     async def boundary(self, cursor: Cursor) -> bool:
         """Before the event at the cursor: close what is due, let a commit through, deal with what failed before.
@@ -541,7 +549,7 @@ class Run:
                 cursor.input.watermarks(cursor.chunk, self.watermark_ms)
                 cursor.times = cursor.chunk.timestamps
                 # The loop does not know yet where to stop in this chunk.
-                self.interrupt = True
+                self.interrupt()
                 # Up to here nobody had asked; the events before this one count.
                 self._set_watermark(cursor.watermark_ms())
         self._find_deadline()
@@ -563,7 +571,7 @@ class Run:
         if deadline_ms < self.next_deadline_ms:
             self.next_deadline_ms = deadline_ms
             if self._final_ms >= deadline_ms:
-                self.interrupt = True
+                self.interrupt()
 
     def _window_partitions(self) -> list[tuple[str, WindowPartition]]:
         return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
@@ -575,7 +583,7 @@ class Run:
                 deadlines.append(deadline_ms)
         self.next_deadline_ms = min(deadlines)
         if self._final_ms >= self.next_deadline_ms:
-            self.interrupt = True  # the loop looks again where to stop
+            self.interrupt()  # the loop looks again where to stop
 
     def deadline_ms(self) -> int:
         """The input watermark at which something is due."""
@@ -730,14 +738,13 @@ class Run:
     def _emit(self, cursor: Cursor, topic: Topic, output: Any) -> None:
         """Send a yielded value to a sink: under the topic's key, or under the current event's."""
         key: bytes | None
+        event = cursor.row
         if topic.key_of is not None and output is not None:
             key = topic.encode_key(topic.key_of(output))
+        elif event is not None:
+            key = event.raw_key
         else:
-            event = cursor.row
-            if event is not None:
-                key = event.raw_key
-            else:
-                key = cursor.chunk.records[cursor.index].key if cursor.chunk is not None else None
+            key = cursor.chunk.records[cursor.index].key if cursor.chunk is not None else None
         value = None if output is None else topic.encode_value(output)
         # As `send`, without what only a caller who awaits the place on the log needs: most outputs come this way.
         services = self.services
@@ -746,7 +753,7 @@ class Run:
             services.check_size(topic, key, value, ())
         count = len(target.places)
         partition = partition_for(key, count) if key is not None else self.task.partition % count
-        time_ms = cursor.time_ms()
+        time_ms = event.timestamp if event is not None and self.closing_ms is None else cursor.time_ms()
         # Event time is seldom ahead of the clock, and the clock was read not long ago.
         if time_ms > self.last_progress_ms:
             services.check_time(topic, time_ms)

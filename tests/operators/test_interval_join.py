@@ -64,7 +64,7 @@ class Driver:
 
     def row(self, side: int, offset: int) -> Row:
         _, key, time = self.inputs[side][offset]
-        return Row(TPS[side], Record(offset, time, key), key, key, (side, key, time, offset), time)
+        return Row(TPS[side], Record(offset, time, key), key, (side, key, time, offset), time, key)
 
     def values(self, side: int) -> list[Any]:
         return [self.row(side, offset).value for offset in range(len(self.inputs[side]))]
