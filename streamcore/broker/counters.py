@@ -9,7 +9,7 @@ class TopicCounters:
 
     records_in: int = 0
     bytes_in: int = 0  # of whole batches, as stored
-    records_out: int = 0  # decoded and handed to a reader
+    records_out: int = 0  # handed to a reader; offsets without a record count as well
     bytes_out: int = 0  # of whole batches, as stored
     failed_produces: int = 0  # requests per partition that were answered with an error
     failed_fetches: int = 0  # likewise

@@ -5,20 +5,17 @@ from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
-from streamcore.errors import DecodeError
+from streamcore.errors import CorruptRecordError, DecodeError
 from streamcore.events import Event
 from streamcore.topics import Topic
-from streamcore.transport.base import Fetched
+from streamcore.transport.base import Fetched, Records
 from streamcore.types import TP, InRecord
-
-# Decoded values are used up before the next ones are made: 256 of them stay in the processor's caches, and the
-# garbage collector never sees a million at once. 512 cost W1 a twelfth.
-CHUNK_RECORDS = 256
 
 NO_TIME = -(1 << 62)  # a watermark before all events
 FOREVER = 1 << 62  # a deadline after all events
 
 _timestamp = attrgetter("timestamp")
+_NOTHING = Records()
 KEYS_REMEMBERED = 10_000
 _UNCHANGEABLE = (str, bytes, int)
 
@@ -54,9 +51,8 @@ class Input:
         self.max_timestamp_ms = NO_TIME
         self.idle = False
         self.last_data_ms = now_ms  # wall clock; also the start, from which silence is counted
-        self.records_total = 0
-        self._records: list[InRecord] = []
-        self._taken = 0
+        self._source = _NOTHING  # what was fetched and is not decoded yet
+        self._ready: list[InRecord] = []  # decoded and not in a chunk yet
         self._loads: Callable[[bytes], Any] | None = None if topic.value_type is bytes else topic.value_codec.loads_fast
         self.chunk: Chunk | None = None  # of peek() and advance()
         self.index = 0
@@ -67,28 +63,30 @@ class Input:
     def seek(self, offset: int) -> None:
         """Begin again at `offset`."""
         self.position = self.fetch_position = offset
-        self._records = []
-        self._taken = 0
+        self._source = _NOTHING
+        self._ready = []
         self.chunk = self.head_ms = None
 
-    def offer(self, fetched: Fetched, now_ms: int) -> None:
-        """Take in a fetch's records; only when the ones before have been handed out."""
-        self._records = fetched.records
-        self._taken = 0
+    def offer(self, fetched: Fetched, now_ms: int) -> bool:
+        """Take in a fetch's records, if there are any; only when the ones before have been handed out."""
+        self._ready = fetched.reader.take()
+        self._source = fetched.reader
         self.fetch_position = fetched.next_offset
         self.high_watermark = fetched.high_watermark
         self.log_start_offset = fetched.log_start_offset
-        if fetched.records:
-            self.records_total += len(fetched.records)
+        if self._ready:
             self.last_data_ms = now_ms
             self.idle = False
-        elif self.chunk is None:
+            return True
+        self._source = _NOTHING
+        if self.chunk is None:
             # Nothing but a gap (compaction, control batches): it counts as done.
             self.position = fetched.next_offset
+        return False
 
     @property
     def is_empty(self) -> bool:
-        return self._taken >= len(self._records) and self.chunk is None
+        return not self._ready and self._source is _NOTHING and self.chunk is None
 
     @property
     def is_caught_up(self) -> bool:
@@ -97,8 +95,7 @@ class Input:
 
     def next_chunk(self) -> Chunk | None:
         """The next records, decoded, or None where the next fetch is due."""
-        first = self._taken
-        records = self._records[first : first + CHUNK_RECORDS]
+        records = self._ready or self._take()
         if not records:
             return None
         loads = self._loads
@@ -109,14 +106,25 @@ class Input:
                 values = [loads(record.value) for record in records]  # type: ignore[arg-type]
         except Exception:  # whatever decoding raises, a tombstone's AttributeError among it: find the record
             return self._careful_chunk(records)
-        self._taken = first + len(records)
+        self._ready = []
         return self._timed(Chunk(records, values))
+
+    def _take(self) -> list[InRecord]:
+        try:
+            records = self._source.take()
+        except CorruptRecordError:
+            # The records before it are a chunk that is done by now: the next fetch begins here, and tells of it.
+            self.fetch_position = self.position
+            records = []
+        # A chunk that is not the last of its fetch is full, so this seldom asks once too often.
+        if not records or records[-1].offset + 1 >= self.fetch_position:
+            self._source = _NOTHING
+        return records
 
     def put_back(self, chunk: Chunk, first: int) -> None:
         """Give the records of the newest chunk out again, from its index `first` on."""
-        left = len(chunk.records) - first
-        self._taken -= left
-        self.position = chunk.records[first].offset if left else chunk.next_offset
+        self._ready = chunk.records[first:] + self._ready
+        self.position = chunk.records[first].offset if first < len(chunk.records) else chunk.next_offset
 
     def _careful_chunk(self, records: list[InRecord]) -> Chunk:
         """As far as the records can be decoded; a tombstone is None, and a bad one is a chunk of its own."""
@@ -127,10 +135,10 @@ class Input:
                 values.append(None if record.value is None else loads(record.value))
             except DecodeError as error:
                 if not values:
-                    self._taken += 1
+                    self._ready = records[1:]
                     return self._timed(Chunk([record], [None], error))
                 break
-        self._taken += len(values)
+        self._ready = records[len(values) :]
         return self._timed(Chunk(records[: len(values)], values))
 
     def _timed(self, chunk: Chunk) -> Chunk:
@@ -157,7 +165,7 @@ class Input:
                 error = cause
                 break
         count = len(timestamps)
-        self._taken -= len(chunk.records) - max(count, 1)
+        self._ready = chunk.records[max(count, 1) :] + self._ready
         if count == 0:
             return Chunk(chunk.records[:1], [None], DecodeError(f"the value has no event time: {error}"))
         kept = Chunk(chunk.records[:count], chunk.values[:count])

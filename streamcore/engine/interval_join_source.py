@@ -30,7 +30,7 @@ async def joined_rows(
     cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
-    late_after = join.late_after
+    late_after, waits, insert, close_next = join.late_after, join.waits, join.insert_waiting, join.close_next
     seen_ms = NO_TIME - 1  # the watermark that has been acted on
     is_fresh = True  # nobody has been told yet that there is something to commit
     while True:
@@ -58,7 +58,7 @@ async def joined_rows(
             if join.next_close_ms <= watermark_ms:
                 in_order = run.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
                 while join.next_close_ms <= watermark_ms:
-                    joined = join.close_next()
+                    joined = close_next()
                     if joined is None:
                         continue
                     row, value = joined
@@ -133,8 +133,8 @@ async def joined_rows(
             cursor.arriving = None
             source.advance()
             continue
-        if join.waits:
-            join.insert(side, row)
+        if waits:
+            insert(side, row)
         else:
             cursor.arriving = row
             for number, joined in enumerate(join.add(side, row)):

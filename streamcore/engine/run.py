@@ -35,7 +35,7 @@ from streamcore.types import TP, Headers
 FETCH_WAIT_MS = 30_000
 # Per partition. A fetch's records are decoded at once and live until they are used up; with Faust's 1 MiB they fall out
 # of the processor's caches and into the garbage collector's old generation, and decoding costs four times as much.
-FETCH_MAX_BYTES = 128 << 10
+FETCH_MAX_BYTES = 512 << 10
 FETCH_RETRY_S = 1.0  # after an error that may pass
 
 
@@ -518,8 +518,7 @@ class Run:
         for part in fetched:
             source = next(source for source in self.inputs if source.tp == part.tp)
             if part.error is None:
-                source.offer(part, now_ms)
-                has_records = has_records or bool(part.records)
+                has_records = source.offer(part, now_ms) or has_records
             elif isinstance(part.error, OffsetOutOfRangeError):
                 low, high = part.error.log_start_offset, part.error.log_end_offset
                 target = low if source.fetch_position < low else high

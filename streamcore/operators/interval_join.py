@@ -79,6 +79,7 @@ class IntervalJoin:
         self._expired_to_ms = _NOTHING_CLOSED[0]  # rows whose retention has ended by then match nothing
         self._sweep_ms = _NOTHING_CLOSED[0]  # the watermark at which it is worth looking for expired rows
         self._sweep_every_ms = max(1, spec.retention_ms // 8)
+        self._sweep_keys_ms = _NOTHING_CLOSED[0]
         self._closings: list[tuple[int, int, int, int, Row]] = []  # a heap; unused where left rows alone `wait`
         self.next_close_ms = FOREVER  # the watermark at which the next row closes
         self._closing: Row | None = None  # the row that `close_next` has taken out and the caller is at
@@ -114,6 +115,31 @@ class IntervalJoin:
         if side == LEFT:
             return [(row, (row.value, right.value)) for right in matches]
         return [(left, (left.value, row.value)) for left in matches]
+
+    def insert_waiting(self, side: int, row: Row) -> None:
+        """As `insert`, where left rows `wait` for their close."""
+        time_ms = row.timestamp
+        in_order = self._in_order[side]
+        if in_order and in_order[-1].timestamp > time_ms:
+            self.insert(side, row)
+            return
+        in_order.append(row)
+        if side == LEFT:
+            if time_ms + self._close_after[LEFT] < self.next_close_ms:
+                self.next_close_ms = time_ms + self._close_after[LEFT]
+        elif (key := row.join_key) is not None:
+            of_key = self._rows[RIGHT].get(key)
+            if of_key is None:
+                of_key = self._rows[RIGHT][key] = _Rows()
+            # In the order of all times is in the order of one key's, stragglers aside.
+            times = of_key.times
+            if times and times[-1] > time_ms:
+                place = bisect_right(times, time_ms)
+                times.insert(place, time_ms)
+                of_key.rows.insert(place, row)
+            else:
+                times.append(time_ms)
+                of_key.rows.append(row)
 
     def insert(self, side: int, row: Row) -> None:
         """Take in a row whose pairs come at its close, or are not asked for now."""
@@ -237,9 +263,25 @@ class IntervalJoin:
         self._closing = None
         if watermark_ms >= self._sweep_ms:
             self._sweep_ms = watermark_ms + self._sweep_every_ms
-            if not self.waits:
+            if self.waits:
+                self._sweep_waiting(watermark_ms)
+            else:
                 self._sweep(LEFT, watermark_ms - self._retention_ms)
-            self._sweep(RIGHT, watermark_ms - self._retention_ms)
+                self._sweep(RIGHT, watermark_ms - self._retention_ms)
+
+    def _sweep_waiting(self, watermark_ms: int) -> None:
+        """As `_sweep`, where every close has already forgotten its key's old rows: keys without a close are few."""
+        before_ms = watermark_ms - self._retention_ms
+        in_order, stragglers = self._in_order[RIGHT], self._stragglers[RIGHT]
+        while in_order and in_order[0].timestamp < before_ms:
+            in_order.popleft()
+        while stragglers and stragglers[0].timestamp < before_ms:
+            heappop(stragglers)
+        if watermark_ms >= self._sweep_keys_ms:
+            self._sweep_keys_ms = watermark_ms + self._retention_ms
+            of_keys = self._rows[RIGHT]
+            for key in [key for key, of_key in of_keys.items() if not of_key.times or of_key.times[0] < before_ms]:
+                self._forget_expired(of_keys, key, before_ms)
 
     def _sweep(self, side: int, before_ms: int) -> None:
         in_order, stragglers = self._in_order[side], self._stragglers[side]
@@ -250,12 +292,15 @@ class IntervalJoin:
             keys.add(heappop(stragglers).join_key)
         of_keys = self._rows[side]
         for key in keys:
-            if (of_key := of_keys.get(key)) is not None:
-                if of_key.rows and of_key.times[0] < before_ms:
-                    expired = bisect_left(of_key.times, before_ms)
-                    del of_key.times[:expired], of_key.rows[:expired]
-                if not of_key.rows:
-                    del of_keys[key]
+            self._forget_expired(of_keys, key, before_ms)
+
+    @staticmethod
+    def _forget_expired(of_keys: "dict[bytes | None, _Rows]", key: bytes | None, before_ms: int) -> None:
+        if (of_key := of_keys.get(key)) is not None:
+            expired = bisect_left(of_key.times, before_ms)
+            del of_key.times[:expired], of_key.rows[:expired]
+            if not of_key.rows:
+                del of_keys[key]
 
     def low_offset(self, side: int) -> int | None:
         """From where this side must be read again after a restart; None where nothing is needed."""

@@ -5,7 +5,7 @@ its way out, and nothing is copied that need not be.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 from aiokafka.errors import CorruptRecordException
@@ -31,6 +31,9 @@ _ATTRIBUTES = struct.Struct(">h")
 _ATTRIBUTES_POSITION: Final = 21
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
+# What the compiled codec raises over bytes that are no records.
+UNREADABLE: Final = (CorruptRecordException, ValueError, IndexError, OverflowError)
+
 
 def encode(records: Sequence[OutRecord], *, compression: str = "none") -> bytes:
     """One batch v2 with base offset 0, create times, and no producer id.
@@ -39,16 +42,28 @@ def encode(records: Sequence[OutRecord], *, compression: str = "none") -> bytes:
         InvalidRecordError: no records, or an unknown compression.
         TypeError: a key or value that is not bytes, a header that is not (str, bytes).
     """
-    if not records:
-        raise InvalidRecordError("a batch needs at least one record")
-    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, _BATCH_BYTES_MAX)
+    return encode_first(records, compression=compression, max_bytes=_BATCH_BYTES_MAX)[0]
+
+
+def encode_first(records: Iterable[OutRecord], *, compression: str, max_bytes: int) -> tuple[bytes, int]:
+    """As `encode`, as many of the records as `max_bytes` hold uncompressed, and the first in any case.
+
+    Returns:
+        The batch, and how many records are in it.
+    """
+    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, max_bytes)
     append = builder.append
-    for delta, (key, value, timestamp, headers) in enumerate(records):
-        append(delta, timestamp, key, value, _as_list(headers) if headers else _NO_HEADERS)
+    count = 0
+    for key, value, timestamp, headers in records:
+        if append(count, timestamp, key, value, _as_list(headers) if headers else _NO_HEADERS) is None:
+            break
+        count += 1
+    if not count:
+        raise InvalidRecordError("a batch needs at least one record")
     batch = cast(bytearray, builder.build())
-    if compression == "none":
-        return bytes(batch)
-    return bytes(_compressed(batch, compression_code(compression)))
+    if compression != "none":
+        batch = _compressed(batch, compression_code(compression))
+    return bytes(batch), count
 
 
 def decode(batch: Buffer) -> list[InRecord]:
@@ -59,16 +74,55 @@ def decode(batch: Buffer) -> list[InRecord]:
     """
     try:
         return list(_plain(batch))
-    except (CorruptRecordException, ValueError, IndexError, OverflowError) as error:
-        raise CorruptRecordError(f"the records of a batch cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise unreadable(error) from error
 
 
 def iterate(batch: Buffer) -> Iterator[InRecord]:
     """As `decode`, one at a time, for a caller that stops early."""
     try:
         yield from _plain(batch)
-    except (CorruptRecordException, ValueError, IndexError, OverflowError) as error:
-        raise CorruptRecordError(f"the records of a batch cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: BaseException) -> CorruptRecordError:
+    """One of UNREADABLE as an error of ours."""
+    return CorruptRecordError(f"the records of a batch cannot be read: {error}")
+
+
+def iterate_checked(batch: Buffer, header: BatchHeader) -> Iterator[InRecord]:
+    """The compiled iterator itself, over a batch that `check` has passed.
+
+    Raises:
+        UNREADABLE: while it is used; a checksum says nothing about what a producer wrote.
+        CorruptRecordError: the batch cannot be decompressed.
+    """
+    if header.compression_code:
+        view = memoryview(batch)
+        plain = bytearray(view[:HEADER_BYTES])
+        plain += decompress(header.compression_code, view[HEADER_BYTES:])
+        _ATTRIBUTES.pack_into(plain, _ATTRIBUTES_POSITION, header.attributes & ~COMPRESSION_MASK)
+        batch = plain
+    return cast(Iterator[InRecord], iter(DefaultRecordBatch(batch)))
+
+
+def check(batch: Buffer) -> BatchHeader:
+    """The header of one whole batch whose checksum holds.
+
+    Raises:
+        CorruptRecordError
+    """
+    if len(batch) < HEADER_BYTES:
+        raise CorruptRecordError(f"{len(batch)} bytes are too few for a batch")
+    header = BatchHeader.parse(batch)
+    if header.magic != MAGIC or header.size_bytes != len(batch):
+        raise CorruptRecordError(
+            f"a batch of {len(batch)} bytes claims magic {header.magic}, {header.size_bytes} bytes"
+        )
+    if crc32c(memoryview(batch)[_ATTRIBUTES_POSITION:]) != header.crc:
+        raise CorruptRecordError(f"the batch at offset {header.base_offset} fails its checksum")
+    return header
 
 
 def recompress(batch: Buffer, compression: str) -> bytearray:
@@ -101,19 +155,4 @@ def _compressed(batch: bytearray, code: int) -> bytearray:
 
 def _plain(batch: Buffer) -> Iterator[InRecord]:
     """The compiled iterator over a batch whose checksum holds, decompressed by us where needed."""
-    if len(batch) < HEADER_BYTES:
-        raise CorruptRecordError(f"{len(batch)} bytes are too few for a batch")
-    header = BatchHeader.parse(batch)
-    view = memoryview(batch)
-    if header.magic != MAGIC or header.size_bytes != len(batch):
-        raise CorruptRecordError(
-            f"a batch of {len(batch)} bytes claims magic {header.magic}, {header.size_bytes} bytes"
-        )
-    if crc32c(view[_ATTRIBUTES_POSITION:]) != header.crc:
-        raise CorruptRecordError(f"the batch at offset {header.base_offset} fails its checksum")
-    if header.compression_code:
-        plain = bytearray(view[:HEADER_BYTES])
-        plain += decompress(header.compression_code, view[HEADER_BYTES:])
-        _ATTRIBUTES.pack_into(plain, _ATTRIBUTES_POSITION, header.attributes & ~COMPRESSION_MASK)
-        batch = plain
-    return cast(Iterator[InRecord], iter(DefaultRecordBatch(batch)))
+    return iterate_checked(batch, check(batch))

@@ -27,6 +27,7 @@ from streamcore.transport.base import (
     Committed,
     Fetched,
     PartitionInfo,
+    Records,
     TopicInfo,
 )
 from streamcore.transport.batches import decode_batches, encode_batches
@@ -168,14 +169,14 @@ class EmbeddedTransport:
 
     def _fetched(self, read: Read) -> Fetched:
         if read.error is not None or not len(read.batches):
-            return Fetched(read.tp, [], read.offset, read.high_watermark, read.log_start_offset, read.error)
+            return Fetched(read.tp, Records(), read.offset, read.high_watermark, read.log_start_offset, read.error)
         counters = self.node.counters_of(read.tp.topic)
         records, next_offset, corrupt = decode_batches(read.batches, read.offset)
         if corrupt is not None and next_offset == read.offset:
             # What is readable before the damage comes first; the next fetch, from here, meets the damage.
             counters.failed_fetches += 1
-            return Fetched(read.tp, [], read.offset, read.high_watermark, read.log_start_offset, corrupt)
-        counters.records_out += len(records)
+            return Fetched(read.tp, Records(), read.offset, read.high_watermark, read.log_start_offset, corrupt)
+        counters.records_out += next_offset - read.offset
         counters.bytes_out += len(read.batches)
         return Fetched(read.tp, records, next_offset, read.high_watermark, read.log_start_offset, None)
 

@@ -28,7 +28,7 @@ def as_stored(batches: list[bytes], lengths: list[int], base_offset: int = 0) ->
 
 
 def lengths_of(batches: list[bytes]) -> list[int]:
-    return [len(decode_batches(batch, 0)[0]) for batch in batches]
+    return [len(decode_batches(batch, 0)[0].all()) for batch in batches]
 
 
 @settings(deadline=None, max_examples=60)
@@ -40,8 +40,8 @@ def test_batches_keep_every_record_in_order_and_within_the_limit(sizes: list[int
     decoded, next_offset, corrupt = decode_batches(as_stored(batches, lengths_of(batches)), 0)
     assert corrupt is None
     assert next_offset == len(records)
-    assert [(r.key, r.value, r.timestamp) for r in decoded] == [r[:3] for r in records]
-    assert [r.offset for r in decoded] == list(range(len(records)))
+    assert [(r.key, r.value, r.timestamp) for r in decoded.all()] == [r[:3] for r in records]
+    assert [r.offset for r in decoded.all()] == list(range(len(records)))
 
 
 def test_what_fits_is_one_batch() -> None:
@@ -77,7 +77,7 @@ def test_a_record_of_wrong_types_is_an_invalid_record(bad: OutRecord) -> None:
 def test_records_before_the_asked_offset_are_dropped() -> None:
     stored = as_stored([encode([record(b"%d" % n) for n in range(10)])], [10], base_offset=100)
     records, next_offset, corrupt = decode_batches(stored, 107)
-    assert [r.offset for r in records] == [107, 108, 109]
+    assert [r.offset for r in records.all()] == [107, 108, 109]
     assert (next_offset, corrupt) == (110, None)
 
 
@@ -85,12 +85,12 @@ def test_records_before_the_damage_come_and_the_next_call_tells_of_it() -> None:
     stored = bytearray(as_stored([encode([record(b"good")]), encode([record(b"damaged")])], [1, 1]))
     stored[-2] ^= 0xFF
     records, next_offset, corrupt = decode_batches(bytes(stored), 0)
-    assert [r.value for r in records] == [b"good"]
+    assert [r.value for r in records.all()] == [b"good"]
     assert next_offset == 1
     assert isinstance(corrupt, CorruptRecordError)
 
 
 def test_bytes_that_hold_no_whole_batch_are_corrupt_rather_than_read_for_ever() -> None:
     records, next_offset, corrupt = decode_batches(encode([record(b"x" * 100)])[:-1], 0)
-    assert (records, next_offset) == ([], 0)
+    assert (records.all(), next_offset) == ([], 0)
     assert isinstance(corrupt, CorruptRecordError)
