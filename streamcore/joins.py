@@ -29,6 +29,11 @@ class IntervalJoinSpec:
         """How long past its time a row can still matter to one of the other side."""
         return self.before_ms + self.after_ms + self.grace_ms
 
+    @property
+    def waits(self) -> bool:
+        """Left rows alone are given out, each at its close with all its matches."""
+        return self.collect and self.how != "outer"
+
 
 def interval_join(
     right: "Topic", *, before: Seconds, after: Seconds, grace: Seconds, how: str, collect: bool, late: Any

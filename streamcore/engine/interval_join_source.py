@@ -10,7 +10,9 @@ from streamcore.engine.services import logger
 from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
 from streamcore.events import Event
 from streamcore.joins import IntervalJoinSpec
+from streamcore.operators.collecting_join import CollectingJoin
 from streamcore.operators.interval_join import LEFT, RIGHT, ClosedTo, IntervalJoin, Row
+from streamcore.operators.pairing_join import PairingJoin
 from streamcore.transport.base import EARLIEST, LATEST
 from streamcore.types import TP
 
@@ -30,7 +32,9 @@ async def joined_rows(
     cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
-    late_after, waits, insert, close_next = join.late_after, join.waits, join.insert_waiting, join.close_next
+    late_after, close_next, waits = join.late_after, join.close_next, spec.waits
+    # Right rows that nobody is told of before they are matched need no event.
+    add_right = join.add_right if isinstance(join, CollectingJoin) else None
     seen_ms = NO_TIME - 1  # the watermark that has been acted on
     is_fresh = True  # nobody has been told yet that there is something to commit
     while True:
@@ -49,7 +53,8 @@ async def joined_rows(
             # The watermark with this record's time in it.
             if time_ms > source.max_timestamp_ms:
                 source.max_timestamp_ms = time_ms
-                watermark_ms = time_ms if other.idle else min(time_ms, other.max_timestamp_ms)
+                slower_ms = other.max_timestamp_ms
+                watermark_ms = slower_ms if slower_ms < time_ms and not other.idle else time_ms
                 if watermark_ms > run.watermark_ms:
                     run.watermark_ms = watermark_ms
         watermark_ms = run.watermark_ms
@@ -79,10 +84,14 @@ async def joined_rows(
                     cursor.row = cursor.part = None
                     run.join_closed_to = join.closed_to
                     run.events_total += 1
-                run.group.progressed()
-            join.expire(watermark_ms)
+                run.join_closed_to = join.closed_to
+                join.expire(watermark_ms)
+                if is_fresh:
+                    is_fresh = False
+                    run.group.progressed()
+            elif watermark_ms >= join.sweep_ms:
+                join.expire(watermark_ms)
             seen_ms = watermark_ms
-            run.join_closed_to = join.closed_to
             if watermark_ms - run.join_delay_ms > run.out_watermark_ms:
                 run.out_watermark_ms = watermark_ms - run.join_delay_ms
         if run.interrupted or run.next_deadline_ms <= run.out_watermark_ms:
@@ -104,6 +113,24 @@ async def joined_rows(
         assert time_ms is not None, "so it has a time"
         record = chunk.records[index]
         raw_key = record.key
+        if (
+            side == RIGHT
+            and add_right is not None
+            and raw_key is not None
+            and raw_key in source.keys
+            and chunk.error is None
+            and watermark_ms < time_ms + late_after[RIGHT]
+            and not run.failures
+        ):
+            add_right(raw_key, time_ms, record.offset, chunk.values[index])
+            # As `advance`, without a call for every record.
+            index += 1
+            if index < len(source.head_times):
+                source.index = index
+                source.head_ms = source.head_times[index]
+            else:
+                source.advance()
+            continue
         if chunk.error is not None or raw_key not in source.keys:
             key = _key(run, source, chunk, index)
         else:
@@ -134,7 +161,7 @@ async def joined_rows(
             source.advance()
             continue
         if waits:
-            insert(side, row)
+            join.add(side, row)
         else:
             cursor.arriving = row
             for number, joined in enumerate(join.add(side, row)):
@@ -244,7 +271,7 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
     for source in (main, right):
         source.high_watermark = (await services.transport.list_offsets([source.tp], LATEST))[source.tp]
     run.inputs.append(right)
-    join = IntervalJoin(spec)
+    join = CollectingJoin(spec) if spec.waits else PairingJoin(spec)
     saved = state.get("join")
     if saved is not None:
         rows: list[tuple[int, Row]] = []
@@ -261,8 +288,7 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
         join.rebuild(rows, closed_to, (late[LEFT], late[RIGHT]))
     run.join = join
     run.join_closed_to = join.closed_to
-    in_order = spec.collect and spec.how != "outer"
-    run.join_delay_ms = (spec.after_ms + spec.grace_ms if in_order else spec.retention_ms) + 1
+    run.join_delay_ms = (spec.after_ms + spec.grace_ms if spec.waits else spec.retention_ms) + 1
     return join
 
 

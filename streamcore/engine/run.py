@@ -33,8 +33,7 @@ from streamcore.types import TP, Headers
 
 # How long a fetch may wait in the log for data; it is woken by data, so this only bounds a lost wake-up.
 FETCH_WAIT_MS = 30_000
-# Per partition. A fetch's records are decoded at once and live until they are used up; with Faust's 1 MiB they fall out
-# of the processor's caches and into the garbage collector's old generation, and decoding costs four times as much.
+# Per partition, of stored bytes, which are decoded as they are used. 128 KiB cost W1 a tenth, 1 MiB gained it nothing.
 FETCH_MAX_BYTES = 512 << 10
 FETCH_RETRY_S = 1.0  # after an error that may pass
 

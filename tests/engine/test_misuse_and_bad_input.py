@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 import streamcore as sc
+from streamcore.records.batch import seal
+from streamcore.records.codec import encode
 from streamcore.testing import AppTest
+from streamcore.transport.base import RECORDS_AT_A_TIME
 from streamcore.types import TP
 
 from .faulty import FaultyAppTest
@@ -416,3 +419,31 @@ def test_tables_and_topics_outside_of_a_worker_say_what_is_missing() -> None:
         _ = table["a"]
     with pytest.raises(sc.UsageError, match="start the app's worker"):
         topic.send_soon(value=1)
+
+
+def test_a_batch_whose_records_cannot_be_read_stops_its_partition_and_no_other() -> None:
+    app = sc.App("test", topic_partitions=2)
+    source = app.topic("source", value_type=bytes)
+    seen: dict[int, list[bytes]] = {0: [], 1: []}
+
+    @app.agent(source)
+    async def note(stream: sc.Stream) -> None:
+        async for event in stream.events():
+            seen[event.tp.partition].append(event.value)
+
+    count, broken = 2 * RECORDS_AT_A_TIME, RECORDS_AT_A_TIME + 22
+    batch = bytearray(encode([(None, b"%04d" % n, T0 * 1000, ()) for n in range(count)]))
+    batch[batch.index(b"%04d" % broken) - 1] = 0xFE  # the value's length, under a right checksum
+    seal(batch, 0, len(batch))
+    with FaultyAppTest(app) as test:
+        tp = TP("source", 0)
+        log: Any = test.log
+        test.now_of(log.node.append({tp: [bytes(batch)]}, records={tp: count}, durable=False))
+        test.pass_time(5)
+        test.put({TP("source", 1): [(None, b"fine", T0 * 1000, ())]})
+        test.pass_time(5)
+        assert seen[0] == [b"%04d" % n for n in range(broken)]
+        assert seen[1] == [b"fine"]
+        run = next(run for run in test.worker.runs if run.task.partition == 0)
+        assert "records of a batch cannot be read" in str(run.failing)
+        assert test.committed(source)[0] == broken

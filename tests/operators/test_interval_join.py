@@ -6,9 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore.engine.interval_join_source import IntervalJoin
 from streamcore.joins import IntervalJoinSpec
-from streamcore.operators.interval_join import LEFT, RIGHT, Row
+from streamcore.operators.collecting_join import CollectingJoin
+from streamcore.operators.interval_join import LEFT, RIGHT, IntervalJoin, Row
+from streamcore.operators.pairing_join import PairingJoin
 from streamcore.topics import Topic
 from streamcore.types import TP
 
@@ -32,12 +33,16 @@ def spec_of(how: Any, collect: bool, before: int, after: int, grace: int) -> Int
     return IntervalJoinSpec(Topic("right"), before, after, grace, how, collect)
 
 
+def new_join(spec: IntervalJoinSpec) -> IntervalJoin:
+    return CollectingJoin(spec) if spec.waits else PairingJoin(spec)
+
+
 class Driver:
     """Feeds a join as the engine does, and can begin again from what the engine would have kept."""
 
     def __init__(self, spec: IntervalJoinSpec) -> None:
         self.spec = spec
-        self.join = IntervalJoin(spec)
+        self.join = new_join(spec)
         self.inputs: tuple[list[Input], list[Input]] = ([], [])
         self.watermark = -END
         self.out: list[Any] = []
@@ -78,7 +83,7 @@ class Driver:
             low = old.low_offset(side)
             if low is not None:
                 rows += [(side, self.row(side, offset)) for offset in range(low, len(self.inputs[side]))]
-        self.join = IntervalJoin(self.spec)
+        self.join = new_join(self.spec)
         self.join.rebuild(rows, closed_to, late)
 
 

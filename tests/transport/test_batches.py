@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.errors import CorruptRecordError, InvalidRecordError, RecordTooLargeError
-from streamcore.records.batch import stamp
+from streamcore.records.batch import seal, stamp
 from streamcore.records.codec import encode
+from streamcore.transport.base import RECORDS_AT_A_TIME
 from streamcore.transport.batches import BATCH_RECORDS_MAX, decode_batches, encode_batches
 from streamcore.types import OutRecord
 
@@ -94,3 +95,44 @@ def test_bytes_that_hold_no_whole_batch_are_corrupt_rather_than_read_for_ever() 
     records, next_offset, corrupt = decode_batches(encode([record(b"x" * 100)])[:-1], 0)
     assert (records.all(), next_offset) == ([], 0)
     assert isinstance(corrupt, CorruptRecordError)
+
+
+def test_records_that_a_right_checksum_hides_end_what_comes_before_them() -> None:
+    # A producer may write what it likes under a checksum of its own.
+    count, broken = 2 * RECORDS_AT_A_TIME, RECORDS_AT_A_TIME + 22
+    stored = bytearray(as_stored([encode([record(b"%04d" % n) for n in range(count)])], [count]))
+    place = stored.index(b"%04d" % broken)
+    stored[place - 1] = 0xFE  # the value's length
+    seal(stored, 0, len(stored))
+    reader, next_offset, corrupt = decode_batches(bytes(stored), 0)
+    assert (next_offset, corrupt) == (count, None)
+    assert [r.offset for r in reader.take()] == list(range(RECORDS_AT_A_TIME))
+    assert [r.offset for r in reader.take()] == list(range(RECORDS_AT_A_TIME, broken))
+    with pytest.raises(CorruptRecordError):
+        reader.take()
+    with pytest.raises(CorruptRecordError):
+        decode_batches(bytes(stored), 0)[0].all()
+    reader, next_offset, corrupt = decode_batches(bytes(stored), broken)
+    assert (reader.take(), next_offset) == ([], broken)
+    assert isinstance(corrupt, CorruptRecordError)
+
+
+def test_records_looked_at_all_at_once_can_still_be_taken() -> None:
+    stored = as_stored([encode([record(b"%d" % n) for n in range(300)])], [300])
+    reader, _, _ = decode_batches(stored, 0)
+    first = reader.take()
+    rest = reader.all()
+    assert [r.offset for r in first + rest] == list(range(300))
+    assert reader.all() == rest
+    assert reader.take() == rest
+    assert reader.take() == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_what_grows_when_it_is_compressed_still_keeps_within_the_limit(compression: str) -> None:
+    # 40 records fill a batch to the last byte, and random bytes do not get smaller.
+    values = [record(random.Random(n).randbytes(100)) for n in range(200)]
+    limit = len(encode(values[:40]))
+    batches = encode_batches(values, compression=compression, max_bytes=limit)
+    assert all(len(batch) <= limit for batch in batches)
+    assert sum(lengths_of(batches)) == 200

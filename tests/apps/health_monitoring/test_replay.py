@@ -25,9 +25,10 @@ from apps.health_monitoring.replay import (
     score,
 )
 from processors.alerts import Alarm
-from streamcore.engine import inputs, run
+from streamcore.engine import run
 from streamcore.errors import UsageError
 from streamcore.testing import AppTest
+from streamcore.transport import base
 
 
 def play(
@@ -186,7 +187,7 @@ def replayed(
     monkeypatch: pytest.MonkeyPatch,
     between: Callable[[AppTest, int], None] | None = None,
     *,
-    chunk_records: int = inputs.CHUNK_RECORDS,
+    chunk_records: int = base.RECORDS_AT_A_TIME,
     fetch_bytes: int = run.FETCH_MAX_BYTES,
     **settings: Any,
 ) -> dict[tuple[str, int], dict[str, Any]]:
@@ -198,7 +199,7 @@ def replayed(
     Args:
         between: called with the number of readings sent, after each of them.
     """
-    monkeypatch.setattr(inputs, "CHUNK_RECORDS", chunk_records)
+    monkeypatch.setattr(base, "RECORDS_AT_A_TIME", chunk_records)
     monkeypatch.setattr(run, "FETCH_MAX_BYTES", fetch_bytes)
     monkeypatch.setattr(health_app, "_notifiers", [Silent()])
     monkeypatch.setattr(health_app.options, "live", False)
