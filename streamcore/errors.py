@@ -10,6 +10,8 @@ StreamcoreError
 │   ├── RecordTooLargeError        larger than max.message.bytes
 │   ├── BatchTooLargeError         larger than segment.bytes
 │   ├── InvalidTimestampError      outside message.timestamp.before/after.max.ms
+│   ├── OutOfOrderSequenceError    an idempotent producer's batch that does not follow its last one
+│   ├── InvalidProducerEpochError  from an instance of a producer that a newer one has replaced
 │   ├── OffsetOutOfRangeError      outside [log start, log end]
 │   ├── UnknownTopicError          no such topic or partition
 │   ├── TopicExistsError
@@ -68,6 +70,37 @@ class InvalidTimestampError(LogError):
     """A record's time outside message.timestamp.before.max.ms or message.timestamp.after.max.ms."""
 
     code: ClassVar[int] = 32
+
+
+class OutOfOrderSequenceError(LogError):
+    """A batch of an idempotent producer that does not follow its last one, and repeats none that is remembered."""
+
+    code: ClassVar[int] = 45
+
+    def __init__(self, producer_id: int, producer_epoch: int, base_sequence: int, expected: int) -> None:
+        super().__init__(
+            f"producer {producer_id} (epoch {producer_epoch}) sends sequence {base_sequence} where {expected} is next: "
+            "batches before it are missing, or it was sent too long ago to be recognised"
+        )
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.base_sequence = base_sequence
+        self.expected = expected
+
+
+class InvalidProducerEpochError(LogError):
+    """A batch of a producer's earlier epoch: a newer instance has taken its place."""
+
+    code: ClassVar[int] = 47
+
+    def __init__(self, producer_id: int, producer_epoch: int, current_epoch: int) -> None:
+        super().__init__(
+            f"producer {producer_id} sends with epoch {producer_epoch}, and epoch {current_epoch} has written already: "
+            "let this instance get a new producer id or stop"
+        )
+        self.producer_id = producer_id
+        self.producer_epoch = producer_epoch
+        self.current_epoch = current_epoch
 
 
 class OffsetOutOfRangeError(LogError):
