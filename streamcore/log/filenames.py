@@ -11,6 +11,7 @@ DATA/TOPIC-0/leader-epoch-checkpoint       which leader epoch began at which off
 DATA/TOPIC-0/00000000000000000000.log      a segment, named after its first offset
 DATA/TOPIC-0/00000000000000000000.index    offset -> position
 DATA/TOPIC-0/00000000000000000000.timeindex  timestamp -> offset
+DATA/TOPIC-0/00000000000000000000.snapshot   the producers of the batches before that offset
 DATA/TOPIC-0.<32 hex digits>-delete        a partition on its way out
 DATA/TOPIC-0.<32 hex digits>-stray         a partition that no topic owns up to
 ```
@@ -26,6 +27,7 @@ from streamcore.errors import InvalidTopicError
 LOG: Final = ".log"
 OFFSET_INDEX: Final = ".index"
 TIME_INDEX: Final = ".timeindex"
+SNAPSHOT: Final = ".snapshot"
 CLEANED: Final = ".cleaned"
 SWAP: Final = ".swap"
 DELETED: Final = ".deleted"
@@ -43,6 +45,7 @@ _PARTITION_DIRECTORY = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partiti
 _DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
 _SWAP = re.compile(r"(?P<base>[0-9]{20})-(?P<end>[0-9]{20})\.swap")
 _SEGMENT = re.compile(r"(?P<base>[0-9]{20})\.log")
+_SNAPSHOT = re.compile(r"(?P<offset>[0-9]{20})\.snapshot")
 
 
 def segment_path(directory: str, base_offset: int) -> str:
@@ -54,6 +57,12 @@ def segment_base_offset(name: str) -> int | None:
     """The offset in a `.log` file's name, or None for any other name."""
     match = _SEGMENT.fullmatch(name)
     return int(match["base"]) if match else None
+
+
+def snapshot_offset(name: str) -> int | None:
+    """The offset in a `.snapshot` file's name, or None for any other name."""
+    match = _SNAPSHOT.fullmatch(name)
+    return int(match["offset"]) if match else None
 
 
 def swap_path(directory: str, base_offset: int, end_offset: int) -> str:

@@ -15,6 +15,7 @@ from streamcore.errors import (
     BatchTooLargeError,
     CorruptRecordError,
     DiskError,
+    InvalidRecordError,
     LogError,
     LogOfflineError,
     OffsetOutOfRangeError,
@@ -24,6 +25,8 @@ from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
+from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild
+from streamcore.log.producer_state import ProducerState
 from streamcore.log.replacement import finish_replacement, write_replacement
 from streamcore.log.segment import Found, Placed, Segment
 from streamcore.log.segment_policy import count_expired, should_roll
@@ -33,6 +36,7 @@ from streamcore.records.batch import (
     LENGTH,
     LENGTH_OVERHEAD,
     LENGTH_POSITION,
+    NO_PRODUCER,
     NO_TIMESTAMP,
     BatchHeader,
     Buffer,
@@ -56,6 +60,7 @@ class Appended(NamedTuple):
     last_offset: int
     log_append_time_ms: int  # -1 with create times
     log_start_offset: int
+    is_duplicate: bool = False  # nothing was written: the batch has been here before, at these offsets
 
 
 class PartitionLog:
@@ -73,6 +78,8 @@ class PartitionLog:
         self.directory = directory
         self.config = config
         self.epochs = LeaderEpochs(files.disk, directory)
+        self.producers = ProducerState()
+        self._snapshots = ProducerSnapshots(files.disk, directory)
         self._files = files
         self._clock = clock
         # Makes log_start_offset and recovery_point durable; called before anything is destroyed that they protect.
@@ -121,6 +128,7 @@ class PartitionLog:
                 directory,
                 config,
                 log.epochs,
+                log._snapshots,
                 clock.now_ms(),
                 clean=clean,
                 recovery_point=recovery_point,
@@ -129,6 +137,7 @@ class PartitionLog:
         except OSError as error:
             raise LogOfflineError(f"{directory} cannot be read: {error}; mend the disk and start again") from error
         log._set_segments(loaded.segments)
+        log.producers = loaded.producers
         log._log_end_offset = loaded.log_end_offset
         log._log_start_offset = max(log_start_offset, loaded.segments[0].base_offset)
         log._recovery_point = loaded.log_end_offset if clean else min(recovery_point, loaded.log_end_offset)
@@ -175,11 +184,13 @@ class PartitionLog:
         """Validate every batch, give out offsets, and hand the bytes to the operating system.
 
         Args:
-            batches: one or several whole batches v2. A bytearray is stamped in place; anything else is copied.
+            batches: one or several whole batches v2, a single one if it has a producer id. A bytearray is stamped
+                in place; anything else is copied.
             leader_epoch: never below an earlier one.
         Raises:
             CorruptRecordError, InvalidRecordError, RecordTooLargeError, BatchTooLargeError, InvalidTimestampError:
                 nothing was written.
+            OutOfOrderSequenceError, InvalidProducerEpochError: nothing was written, for its producer's sake.
             DiskError: there was no room; nothing was written, and the next append may work.
             LogOfflineError: the disk failed.
         """
@@ -195,7 +206,13 @@ class PartitionLog:
         position = 0
         placed = []
         largest_timestamp = NO_TIMESTAMP
+        sent: BatchHeader | None = None  # by an idempotent producer
         for header in headers:
+            if header.producer_id != NO_PRODUCER:
+                duplicate = self._sent_before(headers, header)
+                if duplicate is not None:
+                    return duplicate
+                sent = header
             stamp(data, position, next_offset, leader_epoch)
             size_bytes = header.length + LENGTH_OVERHEAD
             next_offset += header.record_count
@@ -218,8 +235,22 @@ class PartitionLog:
         except OSError as error:
             raise self._write_failed(error) from error
         self._log_end_offset = next_offset
+        if sent is not None:
+            self.producers.append(sent, base_offset)
         is_append_time = config.message_timestamp_type == "LogAppendTime"
         return Appended(base_offset, next_offset - 1, now_ms if is_append_time else -1, self._log_start_offset)
+
+    def _sent_before(self, headers: list[BatchHeader], header: BatchHeader) -> Appended | None:
+        """What the first append of an idempotent producer's batch was answered; None where this is the first."""
+        if len(headers) > 1:
+            raise InvalidRecordError(
+                f"{len(headers)} batches came at once, one of producer {header.producer_id}: such are sent one by one"
+            )
+        batch = self.producers.check(header)
+        if batch is None:
+            return None
+        append_time_ms = batch.timestamp if self.config.message_timestamp_type == "LogAppendTime" else -1
+        return Appended(batch.base_offset, batch.last_offset, append_time_ms, self._log_start_offset, True)
 
     def roll(self) -> None:
         """Close the active segment and begin a new one at the log end; nothing happens where it is empty.
@@ -239,7 +270,12 @@ class PartitionLog:
             Segment(self._files, self.directory, self._log_end_offset, 0, now_ms).remove()
             raise
         self._set_segments([*self._segments, segment])
+        self._take_snapshot()
         self._names_unsynced = True
+
+    def _take_snapshot(self) -> None:
+        if self._snapshots.take(self._log_end_offset, self.producers, self._recovery_point):
+            self._names_unsynced = True
 
     def _write_failed(self, error: OSError) -> LogError:
         """Bring the file back to the log end, or give the log up."""
@@ -356,12 +392,15 @@ class PartitionLog:
             self._recovery_point = min(self._recovery_point, end_offset)
             self._log_start_offset = min(self._log_start_offset, end_offset)
             self._checkpoint()
+            # Durable with the names of the segments, before anything else gets the offsets they speak of.
+            self._snapshots.remove_above(end_offset)
             if place is None:
                 self._start_anew(end_offset)
             else:
                 self._cut(place[0], place[1].position)
             self._log_end_offset = end_offset
             self.epochs.truncate_from_end(end_offset)
+            self._truncate_producers(end_offset)
         except OSError as error:
             raise self._failed("a truncation", error) from error
 
@@ -373,6 +412,15 @@ class PartitionLog:
         self._files.disk.sync_directory(self.directory)
         segment.truncate(position)
         self._set_segments(self._segments[:kept])
+
+    def _truncate_producers(self, end_offset: int) -> None:
+        forgotten = self.producers.truncate(end_offset)
+        if forgotten:
+            now_ms = self._clock.now_ms()
+            earlier = rebuild(self._snapshots, self._segments, end_offset, now_ms, replay_end=end_offset)
+            self.producers.restore(forgotten, earlier)
+        if self.producers.producers:
+            self._take_snapshot()  # some may be known from records that are gone and snapshots that were above
 
     def _start_anew(self, offset: int) -> None:
         """No records; the next one gets `offset`."""
@@ -414,6 +462,7 @@ class PartitionLog:
             Bytes freed.
         """
         self._check_online()
+        self.producers.expire(now_ms)
         freed = self._remove_below_start()
         if not self.config.is_deleted:
             return freed
@@ -477,6 +526,7 @@ class PartitionLog:
             raise self._failed("a deletion", error) from error
         if freed:
             self._reader_positions.clear()
+            self._snapshots.remove_below(self._segments[0].base_offset)
             try:
                 self.epochs.truncate_from_start(self._log_start_offset)
             except OSError as error:
@@ -522,6 +572,7 @@ class PartitionLog:
         first = max(0, bisect_left([segment.base_offset for segment in segments], self._recovery_point) - 1)
         disk = self._files.disk
         try:
+            self._snapshots.sync()
             if self._names_unsynced:
                 self._names_unsynced = False
                 disk.sync_directory(self.directory)
@@ -560,6 +611,8 @@ class PartitionLog:
                 self._sync_indexes()
             except OSError as error:
                 raise self._go_offline(f"closing failed: {error}") from error
+            if self._log_end_offset > self._segments[0].base_offset:
+                self._take_snapshot()
             self.flush()
         self.abandon()
 

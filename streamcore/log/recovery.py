@@ -13,9 +13,11 @@ from streamcore.log import filenames
 from streamcore.log.config import LogConfig
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
+from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild
+from streamcore.log.producer_state import ProducerState
 from streamcore.log.replacement import finish_replacements
 from streamcore.log.segment import Segment
-from streamcore.records.batch import BatchHeader
+from streamcore.records.batch import NO_PRODUCER, BatchHeader
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class Loaded(NamedTuple):
 
     segments: list[Segment]
     log_end_offset: int
+    producers: ProducerState
 
 
 def load(
@@ -32,6 +35,7 @@ def load(
     directory: str,
     config: LogConfig,
     epochs: LeaderEpochs,
+    snapshots: ProducerSnapshots,
     now_ms: int,
     *,
     clean: bool,
@@ -47,6 +51,7 @@ def load(
     disk = files.disk
     disk.make_directory(directory)
     names = _sweep(files, directory)
+    snapshots.found(names)
     base_offsets = sorted(base for base in map(filenames.segment_base_offset, names) if base is not None)
     segments = []
     for base_offset in base_offsets:
@@ -56,22 +61,30 @@ def load(
     if not segments:
         if recovery_point > log_start_offset:
             raise _lost(directory, f"its segments are gone; {recovery_point} offsets were synced")
-        return Loaded([Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset)
-    end_offset = segments[-1].next_offset() if clean else None
-    if end_offset is None:
+        if snapshots.remove_above(-1):
+            disk.sync_directory(directory)
+        return Loaded([Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset, ProducerState())
+    replay_end = end_offset = segments[-1].next_offset() if clean else None
+    if end_offset is None or replay_end is None:
         if clean:
             logger.warning("%s: the last segment does not end with a whole batch; it is verified", directory)
-        segments, end_offset = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point)
+        recovered = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point)
+        segments, end_offset, replay_end = recovered
     if end_offset < log_start_offset:
         # Records above the start were lost unsynced; offsets that were deleted are never given out again.
         for segment in reversed(segments):
             segment.remove()
+        snapshots.remove_above(-1)
         segments, end_offset = [Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset
         disk.sync_directory(directory)
+    elif snapshots.remove_above(end_offset):
+        disk.sync_directory(directory)
+    snapshots.remove_below(segments[0].base_offset)
     if not epochs_known and end_offset > segments[0].base_offset:
         _learn_epochs(epochs, segments)
     epochs.truncate_from_end(end_offset)
-    return Loaded(segments, end_offset)
+    producers = rebuild(snapshots, segments, end_offset, now_ms, replay_end=replay_end)
+    return Loaded(segments, end_offset, producers)
 
 
 def _sweep(files: OpenFiles, directory: str) -> list[str]:
@@ -99,15 +112,19 @@ def _recover(
     epochs_known: bool,
     segments: list[Segment],
     recovery_point: int,
-) -> tuple[list[Segment], int]:
-    """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be."""
+) -> tuple[list[Segment], int, int]:
+    """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be.
+
+    Returns:
+        The segments, the log end, and an offset from which on no batch has a producer id.
+    """
     # A segment that ends at the recovery point is one of them: its indexes may be newer than that sync.
     first = max((i for i, segment in enumerate(segments) if segment.base_offset < recovery_point), default=0)
-    expected = segments[first].base_offset
+    expected = producers_end = segments[first].base_offset
     lowest_epoch = 0
 
     def accept(header: BatchHeader) -> bool:
-        nonlocal expected, lowest_epoch
+        nonlocal expected, lowest_epoch, producers_end
         # Base offset and leader epoch are outside the checksum: they are judged by what must be there. Compaction
         # leaves gaps between offsets; elsewhere there are none.
         if header.base_offset != expected and not (config.is_compacted and header.base_offset > expected):
@@ -116,6 +133,8 @@ def _recover(
         if epoch < lowest_epoch or (epochs_known and not epochs.may_have(epoch, header.base_offset)):
             return False
         expected, lowest_epoch = header.last_offset + 1, epoch
+        if header.producer_id != NO_PRODUCER:
+            producers_end = expected
         return True
 
     for index in range(first, len(segments)):
@@ -138,11 +157,11 @@ def _recover(
         files.disk.sync_directory(directory)
         if whole:
             segment.cut_garbage()
-            return segments[: index + 1], expected
-        return segments[:index], expected
+            return segments[: index + 1], expected, producers_end
+        return segments[:index], expected, producers_end
     if expected < recovery_point:
         raise _lost(directory, f"the log ends at {expected}; {recovery_point} offsets were synced")
-    return segments, expected
+    return segments, expected, producers_end
 
 
 def _learn_epochs(epochs: LeaderEpochs, segments: list[Segment]) -> None:
