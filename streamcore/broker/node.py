@@ -215,6 +215,8 @@ class Node:
             if isinstance(error, LogOfflineError):
                 self._delayed.wake(tp)  # who waits for records of it waits in vain
             return error
+        if appended.is_duplicate:
+            return appended  # counted, and read by whoever waited, when it came first
         counters.records_in += records
         counters.bytes_in += sum(map(len, batches))
         self._delayed.wake(tp)
@@ -410,6 +412,7 @@ def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
     if len(batches) == 1:
         return log.append_as_leader(batches[0])
     first: Appended | None = None
+    end_offset = log.log_end_offset
     group = bytearray()
     try:
         for batch in batches:
@@ -421,7 +424,8 @@ def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
         last = log.append_as_leader(group)
     except StreamcoreError:
         # Nobody has seen the first ones yet: nothing runs between the appends.
-        if first is not None:
-            log.truncate_to(first.base_offset)
+        log.truncate_to(end_offset)
         raise
-    return last._replace(base_offset=first.base_offset) if first is not None else last
+    if first is None:
+        return last
+    return last._replace(base_offset=first.base_offset, is_duplicate=first.is_duplicate and last.is_duplicate)
