@@ -89,13 +89,12 @@ class Api:
     def _read(self, structure: Structure, version: int, buffer: memoryview, position: int) -> Any:
         self._check(version)
         try:
-            value, end = structure.reader(version)(buffer, position, len(buffer))
+            value, _ = structure.reader(version)(buffer, position, len(buffer))
         except (struct.error, IndexError):
             raise MalformedMessageError(f"{self.name} v{version}: it ends in the middle of a field") from None
         except MalformedMessageError as error:
             raise MalformedMessageError(f"{self.name} v{version}: {error}") from None
-        if end != len(buffer):
-            raise MalformedMessageError(f"{self.name} v{version}: {len(buffer) - end} bytes are left over")
+        # Bytes behind the end are passed over, as Kafka does: librdkafka's Metadata 13 has some.
         return value
 
     def _check(self, version: int) -> None:
