@@ -6,11 +6,11 @@ syncs may leave it for a thread.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
-from streamcore.broker.coordinator.offset_records import OffsetValue
+from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
 from streamcore.broker.coordinator.offsets_topic import LENGTH_MAX_BYTES, OFFSETS_TP, OffsetsTopic
 from streamcore.broker.counters import NodeCounters, TopicCounters
@@ -20,9 +20,11 @@ from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import InvalidTopicError, LogOfflineError, StreamcoreError, UnknownTopicError
 from streamcore.log.config import LogConfig
 from streamcore.log.directory import LogDirectory
+from streamcore.log.filenames import check_topic_name
 from streamcore.log.partition_log import Appended, PartitionLog
 from streamcore.log.topics import TopicMeta
-from streamcore.types import TP
+from streamcore.records.batch import Buffer
+from streamcore.types import TP, InRecord, OutRecord
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Node:
         self._directory: LogDirectory | None = None
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
+        self._group_metadata: Callable[[], Iterable[OutRecord]] = tuple
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -150,6 +153,13 @@ class Node:
             raise UnknownTopicError(f"there is no topic {name!r}")
         return meta
 
+    def check_topic_name(self, name: str) -> None:
+        """
+        Raises:
+            InvalidTopicError: no topic can have this name.
+        """
+        check_topic_name(name)
+
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> TopicMeta:
         if name not in self.directory.topics and self._offsets is not None:
             # What groups committed to an older topic of this name would point into the new one.
@@ -186,7 +196,7 @@ class Node:
     # --- records ----------------------------------------------------------------------------------------------------
 
     async def append(
-        self, batches: Mapping[TP, Sequence[bytes]], *, records: Mapping[TP, int], durable: bool
+        self, batches: Mapping[TP, Sequence[Buffer]], *, records: Mapping[TP, int], durable: bool
     ) -> dict[TP, Appended | StreamcoreError]:
         """Append whole batches to partitions, all or none of a partition's, each partition on its own.
 
@@ -206,7 +216,7 @@ class Node:
                 results[tp] = failed
         return results
 
-    def _append(self, tp: TP, batches: Sequence[bytes], records: int) -> Appended | StreamcoreError:
+    def _append(self, tp: TP, batches: Sequence[Buffer], records: int) -> Appended | StreamcoreError:
         counters = self.counters_of(tp.topic)
         try:
             appended = _append_all(self.directory.log(tp.topic, tp.partition), batches)
@@ -244,6 +254,10 @@ class Node:
             if self._directory is not None:
                 reads = self._read(positions, max_bytes, total_max_bytes)
         return reads
+
+    async def wait_for_records(self, tps: Collection[TP], max_wait_ms: float) -> bool:
+        """Wait until one of the partitions has more records; False when the time is up or the node stops."""
+        return not self._stopping.is_set() and await self._delayed.wait(tps, max_wait_ms)
 
     def _read(self, positions: Mapping[TP, int], max_bytes: int, total_max_bytes: int) -> list[Read]:
         directory = self.directory
@@ -313,10 +327,7 @@ class Node:
         for tp in offsets:
             if tp.partition >= self.topic(tp.topic).partitions or tp.partition < 0:
                 raise UnknownTopicError(f"topic {tp.topic!r} has no partition {tp.partition} to commit an offset for")
-        store = self._readable_offsets()
-        if store is None:
-            self.directory.create_topic(OFFSETS_TOPIC, 1, OFFSETS_CONFIG)
-            store = self._load_offsets()
+        store = self._writable_offsets()
         store.commit(group, offsets)
         self.counters.commits += 1
         await self._offsets_written(store)
@@ -325,6 +336,43 @@ class Node:
         store = self._readable_offsets()
         if store is not None and store.forget(store.offsets.keys_of_group(group)):
             await self._offsets_written(store)
+
+    async def delete_offsets(self, group: str, tps: Iterable[TP]) -> None:
+        """Forget what a group has committed in these partitions."""
+        store = self._readable_offsets()
+        if store is not None and store.forget([OffsetKey(group, tp) for tp in tps]):
+            await self._offsets_written(store)
+
+    # --- group metadata ---------------------------------------------------------------------------------------------
+
+    def coordinate(self, metadata: Callable[[], Iterable[OutRecord]]) -> Iterator[list[InRecord]]:
+        """Keep group metadata beside the offsets from now on: what is there already, batch by batch.
+
+        Args:
+            metadata: all of it that is still true, for when the topic is shortened.
+        """
+        self._group_metadata = metadata
+        store = self._readable_offsets()
+        if store is None:
+            return iter(())
+        store.others = metadata
+        return store.batches()
+
+    async def append_group_metadata(self, records: Sequence[OutRecord]) -> None:
+        """
+        Raises:
+            LogOfflineError, RecordTooLargeError
+        """
+        store = self._writable_offsets()
+        store.append_others(records)
+        await self._offsets_written(store)
+
+    def _writable_offsets(self) -> OffsetsTopic:
+        store = self._readable_offsets()
+        if store is None:
+            self.directory.create_topic(OFFSETS_TOPIC, 1, OFFSETS_CONFIG)
+            store = self._load_offsets()
+        return store
 
     async def _offsets_written(self, store: OffsetsTopic) -> None:
         if self.config.flush == "always":
@@ -345,6 +393,7 @@ class Node:
         try:
             log = self.directory.log(*OFFSETS_TP)
             self._offsets = OffsetsTopic(log, self._clock, length_max_bytes=self.config.offsets_length_max_bytes)
+            self._offsets.others = self._group_metadata
         except StreamcoreError as error:
             self._offsets_offline = LogOfflineError(f"the committed offsets cannot be read: {error}")
             raise self._offsets_offline from error
@@ -407,7 +456,7 @@ def _flush_all(logs: Mapping[TP, PartitionLog]) -> dict[TP, LogOfflineError]:
     return failed
 
 
-def _append_all(log: PartitionLog, batches: Sequence[bytes]) -> Appended:
+def _append_all(log: PartitionLog, batches: Sequence[Buffer]) -> Appended:
     """Append all of the batches or none, also where they are more than a segment takes."""
     if len(batches) == 1:
         return log.append_as_leader(batches[0])

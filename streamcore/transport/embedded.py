@@ -196,7 +196,7 @@ class EmbeddedTransport:
     # --- committed offsets ------------------------------------------------------------------------------------------
 
     async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
-        return {tp: Committed(*value) for tp, value in self.node.committed(group, tps).items()}
+        return {tp: Committed(*value[:3]) for tp, value in self.node.committed(group, tps).items()}
 
     async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
         await self.node.commit(group, {tp: OffsetValue(*committed) for tp, committed in offsets.items()})

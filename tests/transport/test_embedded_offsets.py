@@ -79,7 +79,7 @@ def test_a_commit_is_one_batch_in_kafkas_record_format(make: Make) -> None:
             assert (await transport.topics())["__consumer_offsets"].internal
             (fetched,) = await transport.fetch({OFFSETS: 0})
             read = [(decode_key(r.key or b""), decode_value(r.value or b"")) for r in fetched.records]
-            assert read == [(("g", A0), (5, "m", NOW_MS)), (("g", A1), (6, "", NOW_MS))]
+            assert read == [(("g", A0), (5, "m", NOW_MS, -1)), (("g", A1), (6, "", NOW_MS, -1))]
             log = transport.node.directory.log(*OFFSETS)
             assert len(list(log.segments[0].scan())) == 1
 

@@ -20,7 +20,6 @@ _INT64 = struct.Struct(">q")
 _KEY_VERSION: Final = 1
 _KEY_VERSIONS_READ: Final = (0, 1)  # they differ in name only
 _VALUE_VERSION: Final = 3
-_NO_LEADER_EPOCH: Final = -1
 STRING_MAX_BYTES: Final = 32_767
 
 
@@ -37,6 +36,7 @@ class OffsetValue(NamedTuple):
     offset: int  # the next record to read
     metadata: str = ""  # the consumer's own words
     timestamp_ms: int = -1  # of the commit; -1 is filled in when it is committed
+    leader_epoch: int = -1  # of the last record read, as the consumer saw it; -1 for unknown
 
 
 def encode_key(group: str, tp: TP) -> bytes:
@@ -44,7 +44,7 @@ def encode_key(group: str, tp: TP) -> bytes:
 
 
 def encode_value(value: OffsetValue) -> bytes:
-    head = _VALUE_HEAD.pack(_VALUE_VERSION, value.offset, _NO_LEADER_EPOCH)
+    head = _VALUE_HEAD.pack(_VALUE_VERSION, value.offset, value.leader_epoch)
     return head + _string(value.metadata) + _INT64.pack(value.timestamp_ms)
 
 
@@ -75,7 +75,9 @@ def decode_value(value: bytes) -> OffsetValue:
     try:
         (version,) = _INT16.unpack_from(value)
         (offset,) = _INT64.unpack_from(value, 2)
+        leader_epoch = -1
         if version == _VALUE_VERSION:
+            (leader_epoch,) = _INT32.unpack_from(value, 10)
             metadata, position = _read_string(value, 14)
         elif version in (0, 1, 2):
             metadata, position = _read_string(value, 10)
@@ -84,7 +86,7 @@ def decode_value(value: bytes) -> OffsetValue:
         (timestamp_ms,) = _INT64.unpack_from(value, position)
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"an offset commit's value cannot be read: {error}") from error
-    return OffsetValue(offset, metadata, timestamp_ms)
+    return OffsetValue(offset, metadata, timestamp_ms, leader_epoch)
 
 
 def _string(text: str) -> bytes:

@@ -6,7 +6,7 @@ the same.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_TOPIC, Offsets, tombstone_records
@@ -15,7 +15,7 @@ from streamcore.errors import CorruptRecordError
 from streamcore.log.partition_log import PartitionLog
 from streamcore.records.batch import BatchHeader, split
 from streamcore.records.codec import decode, encode
-from streamcore.types import TP, OutRecord
+from streamcore.types import TP, InRecord, OutRecord
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class OffsetsTopic:
         self._clock = clock
         self._length_max_bytes = length_max_bytes
         self._snapshot_above_bytes = length_max_bytes
+        self.others: Callable[[], Iterable[OutRecord]] = tuple  # what else a snapshot has to keep
         self._load()
 
     def commit(self, group: str, offsets: Mapping[TP, OffsetValue]) -> None:
@@ -72,7 +73,7 @@ class OffsetsTopic:
         # Whatever the snapshot's own size, the next one is due only after as much again has been committed.
         self._snapshot_above_bytes = self._log.size_bytes + self._length_max_bytes
         start_offset = self._log.log_end_offset
-        records = list(self.offsets.snapshot_records(self._clock.now_ms()))
+        records = [*self.offsets.snapshot_records(self._clock.now_ms()), *self.others()]
         for start in range(0, len(records), _SNAPSHOT_BATCH_RECORDS):
             self._append_within_limit(records[start : start + _SNAPSHOT_BATCH_RECORDS])
         return start_offset
@@ -80,6 +81,10 @@ class OffsetsTopic:
     def delete_before(self, offset: int) -> None:
         self._log.delete_records(offset)
         self._snapshot_above_bytes = max(self._length_max_bytes, self._log.size_bytes + self._length_max_bytes // 2)
+
+    def append_others(self, records: Sequence[OutRecord]) -> None:
+        """Append records that are no offsets: those of `others`, or their tombstones."""
+        self._append_within_limit(list(records))
 
     def _append(self, records: list[OutRecord]) -> None:
         self._log.append_as_leader(encode(records))
@@ -97,6 +102,15 @@ class OffsetsTopic:
             records = records[taken:]
 
     def _load(self) -> None:
+        for records in self.batches():
+            try:
+                self.offsets.reload(records)
+            except CorruptRecordError:
+                # The commits around it are still good; a group that has lost one reads some records again.
+                logger.exception("%s: the batch at offset %d is passed over", OFFSETS_TP, records[0].offset)
+
+    def batches(self) -> Iterator[list[InRecord]]:
+        """Everything in the topic, batch by batch; one that cannot be read is passed over."""
         offset = self._log.log_start_offset
         while offset < self._log.log_end_offset:
             batches = list(split(self._log.read(offset, _READ_BYTES)))
@@ -106,7 +120,6 @@ class OffsetsTopic:
                 header = BatchHeader.parse(batch)
                 offset = header.last_offset + 1
                 try:
-                    self.offsets.reload(decode(batch))
+                    yield decode(batch)
                 except CorruptRecordError:
-                    # The commits around it are still good; a group that has lost one reads some records again.
                     logger.exception("%s: the batch at offset %d is passed over", OFFSETS_TP, header.base_offset)
