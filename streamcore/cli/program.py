@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": ("demo", "demo"),
     "worker": ("worker", "worker"),
+    "broker": ("broker", "broker"),
     "topics": ("topics", "topics"),
     "produce": ("produce", "produce"),
     "consume": ("consume", "consume"),
@@ -25,6 +26,8 @@ COMMANDS = {
     "tables": ("tables", "tables"),
     "dump": ("dump", "dump"),
 }
+# What has nothing to do with the one app whose command line it would stand in.
+NOT_OF_AN_APP = ("demo", "broker")
 
 
 class Program(Commands):
@@ -35,7 +38,7 @@ class Program(Commands):
         self.app = app
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if self.app is None or name != "demo"]
+        return [name for name in COMMANDS if self.app is None or name not in NOT_OF_AN_APP]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):

@@ -133,7 +133,7 @@ def run_worker(app: "App", options: dict[str, Any]) -> int:
     if options.get("web_port", app.conf.web_port) == 0:
         # Chosen here, so that the log line and the app's own links can name it.
         options = {**options, "web_port": _free_port(options.get("web_host", app.conf.web_host))}
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(app, options, recovery_progress()))
 
 
@@ -230,7 +230,7 @@ class _RecoveryBar:
         self._bars.update(self._bars.task_ids[0], completed=done)
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
     """uvloop where it is installed: about twice as quick at waking up."""
     try:
         import uvloop

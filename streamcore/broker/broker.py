@@ -1,0 +1,108 @@
+"""One node of the cluster: its log, its coordinator, what it tells clients about itself. No socket."""
+
+import logging
+import uuid
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from uuid import UUID
+
+from streamcore.broker.config import BrokerConfig
+from streamcore.broker.coordinator.coordinator import GroupCoordinator
+from streamcore.broker.coordinator.group_config import GroupConfig
+from streamcore.broker.metadata_store import MetadataStore
+from streamcore.broker.node import Node
+from streamcore.clock import Clock
+from streamcore.errors import CorruptRecordError
+from streamcore.log.topics import TopicMeta
+
+logger = logging.getLogger(__name__)
+
+_CLUSTER_ID = "cluster-id"
+_NEXT_PRODUCER_ID = "next-producer-id"
+# Ids are handed out from blocks, so that a new producer does not cost a durable write.
+PRODUCER_ID_BLOCK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where clients reach a node."""
+
+    host: str
+    port: int
+
+
+class Broker:
+    """What handlers work on."""
+
+    def __init__(self, node: Node, store: MetadataStore, config: BrokerConfig, clock: Clock) -> None:
+        self.node = node
+        self.store = store
+        self.config = config
+        self.clock = clock
+        self.endpoint = Endpoint("127.0.0.1", 0)  # set when the listener is bound
+        self.coordinator = GroupCoordinator(
+            clock,
+            GroupConfig(
+                group_initial_rebalance_delay_ms=config.group_initial_rebalance_delay_ms,
+                group_min_session_timeout_ms=config.group_min_session_timeout_ms,
+                group_max_session_timeout_ms=config.group_max_session_timeout_ms,
+                group_max_size=config.group_max_size,
+            ),
+            persist=node.append_group_metadata,
+            offset_groups=node.groups,
+        )
+        self.cluster_id = self._read_cluster_id()
+        self._names_by_id: dict[UUID, str] = {}
+        self._producer_ids = range(0)
+
+    async def start(self) -> None:
+        """The node is open; bring back the groups that it knew.
+
+        Raises:
+            LogOfflineError: they cannot be read.
+        """
+        for records in self.node.coordinate(self.coordinator.snapshot_records):
+            try:
+                self.coordinator.reload(records)
+            except CorruptRecordError as error:
+                logger.error("a group's metadata is passed over, its members join again: %s", error)
+        await self.coordinator.start()
+
+    async def stop(self) -> None:
+        """Let go of whoever waits, and store what is decided."""
+        await self.coordinator.stop()
+
+    def _read_cluster_id(self) -> str:
+        known, revision = self.store.get(_CLUSTER_ID)
+        if isinstance(known, str):
+            return known
+        made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        self.store.put(_CLUSTER_ID, made, revision)
+        return made
+
+    def topic_by_id(self, topic_id: UUID) -> TopicMeta | None:
+        """The topic that has this id now; an older one of the same name is none (LOG_INVARIANTS 41)."""
+        topics = self.node.topics
+        name = self._names_by_id.get(topic_id)
+        meta = topics.get(name) if name is not None else None
+        if meta is None or meta.topic_id != topic_id:
+            self._names_by_id = {meta.topic_id: meta.name for meta in topics.values()}
+            name = self._names_by_id.get(topic_id)
+            meta = topics.get(name) if name is not None else None
+        return meta
+
+    def new_producer_id(self) -> int:
+        """An id that no producer has had.
+
+        Raises:
+            OSError: the metadata store cannot be written.
+        """
+        if not self._producer_ids:
+            first, revision = self.store.get(_NEXT_PRODUCER_ID)
+            if not isinstance(first, int):
+                # By the clock, so that a store that was lost does not make the ids of the one before again.
+                first = self.clock.now_ms()
+            self.store.put(_NEXT_PRODUCER_ID, first + PRODUCER_ID_BLOCK, revision)
+            self._producer_ids = range(first, first + PRODUCER_ID_BLOCK)
+        made, self._producer_ids = self._producer_ids[0], self._producer_ids[1:]
+        return made

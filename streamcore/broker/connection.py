@@ -1,0 +1,201 @@
+"""One client's connection: bytes to frames, frames to requests, responses in the order of the requests.
+
+Requests of one connection are worked off one after the other, as Kafka does: a response never overtakes another one.
+What a client may cost is bounded: unread frames stop the reading, unread responses stop the working off.
+"""
+
+import asyncio
+import logging
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from streamcore.broker.dispatch import answer
+from streamcore.broker.requests import CloseConnectionError, Peer
+from streamcore.errors import StreamcoreError
+from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
+
+if TYPE_CHECKING:
+    from streamcore.broker.server import Server
+
+logger = logging.getLogger(__name__)
+
+_SIZE = struct.Struct(">i")
+READ_BUFFER_BYTES: Final = 64 << 10
+# A frame's memory grows with what has come of it, so that a size alone costs nothing.
+_FRAME_FIRST_BYTES: Final = 256 << 10
+# Frames that wait for those before them. librdkafka and the Java client have 5 on the way by default.
+PIPELINE_MAX_FRAMES: Final = 64
+PIPELINE_MAX_BYTES: Final = 32 << 20
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Made by the server for each client."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._small = bytearray(READ_BUFFER_BYTES)
+        self._have = 0  # bytes in `_small` that are no whole frame yet
+        self._frame: bytearray | None = None  # a frame that is too large for `_small`
+        self._frame_bytes = 0  # its size
+        self._frame_have = 0
+        self._frames: deque[bytes | bytearray] = deque()
+        self._waiting_bytes = 0
+        self._reading_paused = False
+        self._arrival: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.peer = Peer("", 0)
+
+    # -- from asyncio --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+        address = transport.get_extra_info("peername") or ("", 0)
+        self.peer = Peer(str(address[0]), int(address[1]))
+        self._server.opened(self)
+        self._task = asyncio.get_running_loop().create_task(self._serve(), name=f"client {self.peer}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._transport = None
+        for future in (self._arrival, self._writable):
+            if future is not None and not future.done():
+                future.set_result(None)
+        self._server.closed(self)
+        if self._task is not None:
+            # A long poll of somebody who is gone.
+            self._task.cancel()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._frame is not None:
+            if self._frame_have == len(self._frame):
+                grown = min(self._frame_bytes, 2 * len(self._frame))
+                self._frame += bytes(grown - len(self._frame))
+            return memoryview(self._frame)[self._frame_have :]
+        return memoryview(self._small)[self._have :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._closing:
+            return
+        if self._frame is not None:
+            self._frame_have += nbytes
+            if self._frame_have == self._frame_bytes:
+                frame, self._frame = self._frame, None
+                self._enqueue(frame)
+        else:
+            self._have += nbytes
+            self._split()
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def _split(self) -> None:
+        """Cut what has come into frames."""
+        view = memoryview(self._small)
+        position, have = 0, self._have
+        while have - position >= _SIZE.size:
+            (size,) = _SIZE.unpack_from(view, position)
+            if not self._is_allowed(size):
+                return
+            start = position + _SIZE.size
+            if have - start < size:
+                if size > READ_BUFFER_BYTES - _SIZE.size:
+                    part = view[start:have]
+                    self._frame = bytearray(min(size, max(_FRAME_FIRST_BYTES, len(part))))
+                    self._frame[: len(part)] = part
+                    self._frame_bytes, self._frame_have = size, len(part)
+                    self._have = 0
+                    return
+                break
+            self._enqueue(bytes(view[start : start + size]))
+            position = start + size
+        left = have - position
+        if position:
+            self._small[:left] = self._small[position:have]
+        self._have = left
+
+    def _is_allowed(self, size: int) -> bool:
+        limit = self._server.broker.config.socket_request_max_bytes
+        if 0 <= size <= limit:
+            return True
+        # What a browser or a TLS client sends to a plain port looks like this.
+        self._close(f"a frame of {size} bytes; at most {limit} are taken (is this a Kafka client, without TLS?)")
+        return False
+
+    def _enqueue(self, frame: bytes | bytearray) -> None:
+        self._frames.append(frame)
+        self._waiting_bytes += len(frame)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+        if not self._reading_paused and self._is_full and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._frames) >= PIPELINE_MAX_FRAMES or self._waiting_bytes >= PIPELINE_MAX_BYTES
+
+    async def _next_frame(self) -> bytes | bytearray | None:
+        """The next request; None when the client has gone."""
+        while not self._frames:
+            if self._closing:
+                return None
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+            self._arrival = None
+        frame = self._frames.popleft()
+        self._waiting_bytes -= len(frame)
+        if self._reading_paused and not self._is_full and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        return frame
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            while (frame := await self._next_frame()) is not None:
+                response = await answer(self._server.broker, frame, self.peer)
+                if response is not None and self._transport is not None:
+                    self._transport.write(response)
+                if self._writable is not None:
+                    await self._writable
+        except (MalformedMessageError, UnsupportedVersionError, CloseConnectionError) as error:
+            self._close(str(error))
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+        except Exception as error:
+            if isinstance(error, StreamcoreError):
+                self._close(str(error))
+            else:
+                logger.exception("a request of %s ended in an error of ours; its connection ends", self.peer)
+                self._close("")
+
+    def _close(self, reason: str) -> None:
+        if reason and not self._closing:
+            logger.warning("connection of %s ends: %s", self.peer, reason)
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def end(self) -> None:
+        """The server stops."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()

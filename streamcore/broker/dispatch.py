@@ -1,0 +1,80 @@
+"""From a frame to the handler of its API, and from the handler's answer to the bytes of a response."""
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from streamcore.broker.handlers import HANDLERS
+from streamcore.broker.handlers.api_versions import supported
+from streamcore.broker.requests import Context, Peer
+from streamcore.protocol import messages
+from streamcore.protocol.error_codes import ErrorCode
+from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
+from streamcore.protocol.messages import API_VERSIONS_KEY, Api
+from streamcore.protocol.primitives import read_nullable_string, read_uvarint
+
+if TYPE_CHECKING:
+    from streamcore.broker.broker import Broker
+
+_HEADER = struct.Struct(">hhi")
+_SIZE_AND_CORRELATION = struct.Struct(">ii")
+_SIZE = struct.Struct(">i")
+# A Produce request carries megabytes of records; any other that is larger than this is no client that we know, and its
+# lists could take a hundred times their size in memory.
+REQUEST_MAX_BYTES: Final = 8 << 20
+PRODUCE_KEY: Final = 0
+
+
+async def answer(broker: "Broker", frame: bytes | bytearray, peer: Peer) -> bytearray | None:
+    """The whole response frame, or None where there is none.
+
+    Raises:
+        MalformedMessageError, UnsupportedVersionError, CloseConnectionError: the connection ends.
+    """
+    if len(frame) < _HEADER.size:
+        raise MalformedMessageError(f"a request of {len(frame)} bytes is too short for a header")
+    key, version, correlation_id = _HEADER.unpack_from(frame)
+    found = HANDLERS.get(key)
+    if found is None:
+        raise UnsupportedVersionError(f"API {key} is not served")
+    api, handler, first_version = found
+    if not first_version <= version <= api.last_version:
+        if key == API_VERSIONS_KEY:
+            return _unknown_version(correlation_id)
+        raise UnsupportedVersionError(f"{api.name} v{version} is not served; {first_version} to {api.last_version} are")
+    if len(frame) > REQUEST_MAX_BYTES and key != PRODUCE_KEY:
+        raise MalformedMessageError(f"{api.name} with {len(frame)} bytes; at most {REQUEST_MAX_BYTES} are taken")
+    view = memoryview(frame)
+    client_id, position = _read_header(api, version, view)
+    request = api.read_request(version, view, position)
+    response = await handler(broker, request, Context(version, client_id, peer))
+    if response is None:
+        return None
+    out = bytearray(_SIZE_AND_CORRELATION.pack(0, correlation_id))
+    if api.response_header_version(version):
+        out.append(0)
+    api.write_response(version, response, out)
+    _SIZE.pack_into(out, 0, len(out) - _SIZE.size)
+    return out
+
+
+def _read_header(api: Api, version: int, view: memoryview) -> tuple[str, int]:
+    # The client id keeps its old form also where the rest of the header is flexible (KIP-482).
+    client_id, position = read_nullable_string(view, _HEADER.size, len(view))
+    if api.request_header_version(version) >= 2:
+        count, position = read_uvarint(view, position, len(view))
+        for _ in range(count):
+            _, position = read_uvarint(view, position, len(view))
+            size, position = read_uvarint(view, position, len(view))
+            position += size
+            if position > len(view):
+                raise MalformedMessageError("a header ends in the middle of a field")
+    return client_id or "", position
+
+
+def _unknown_version(correlation_id: int) -> bytearray:
+    """What a client that speaks a newer ApiVersions than we do can read, to try again with an older one (KIP-511)."""
+    response = messages.ApiVersions.Response(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=supported())
+    out = bytearray(_SIZE_AND_CORRELATION.pack(0, correlation_id))
+    messages.ApiVersions.write_response(0, response, out)
+    _SIZE.pack_into(out, 0, len(out) - _SIZE.size)
+    return out

@@ -1,0 +1,35 @@
+"""One file per family of APIs: what `ls` shows here is what a client may ask for."""
+
+from typing import Final
+
+from streamcore.broker.handlers import (
+    api_versions,
+    cluster,
+    configs,
+    coordinators,
+    fetch,
+    groups,
+    leader_epochs,
+    log_dirs,
+    metadata,
+    offsets,
+    partition_offsets,
+    partitions,
+    produce,
+    producer_ids,
+    records,
+    topics,
+)
+from streamcore.broker.requests import Handler
+from streamcore.protocol.messages import Api
+
+_FAMILIES = (
+    api_versions, cluster, configs, coordinators, fetch, groups, leader_epochs, log_dirs, metadata, offsets,
+    partition_offsets, partitions, produce, producer_ids, records, topics,
+)  # fmt: skip
+
+# API key -> the API, who answers it, and the first version that is served.
+HANDLERS: Final[dict[int, tuple[Api, Handler, int]]] = {
+    api.key: (api, handler, api.first_version) for family in _FAMILIES for api, handler in family.HANDLERS.items()
+}
+api_versions.advertise(HANDLERS)

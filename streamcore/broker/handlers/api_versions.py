@@ -1,0 +1,49 @@
+"""ApiVersions 0-4 (KIP-35, KIP-511): what this broker serves, and nothing else.
+
+A version that is not known is answered in the layout of version 0, so that a newer client finds out. Produce is
+advertised from version 0 though it is served from 3: librdkafka takes a missing version 0 for a broker without
+compression (KAFKA-18659). Features are not finalized: there are no transactions yet.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from streamcore.broker.requests import Context, Handler
+from streamcore.protocol import messages
+from streamcore.protocol.error_codes import ErrorCode
+from streamcore.protocol.messages import Api
+
+if TYPE_CHECKING:
+    from streamcore.broker.broker import Broker
+
+_ApiVersions = messages.ApiVersions
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+_served: list[Any] = []
+
+
+def advertise(handlers: Mapping[int, tuple[Api, Handler, int]]) -> None:
+    """Say once what is served."""
+    _served[:] = [
+        _ApiVersions.ApiVersion(
+            api_key=key, min_version=0 if key == messages.Produce.key else first, max_version=api.last_version
+        )
+        for key, (api, _, first) in sorted(handlers.items())
+    ]
+
+
+def supported() -> list[Any]:
+    return _served
+
+
+async def api_versions(broker: "Broker", request: Any, context: Context) -> Any:
+    response = _ApiVersions.Response(api_keys=_served)
+    if context.version >= 3 and not (
+        _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
+    ):
+        response.error_code = ErrorCode.INVALID_REQUEST
+        response.api_keys = []
+    return response
+
+
+HANDLERS = {_ApiVersions: api_versions}

@@ -1,0 +1,59 @@
+"""ListOffsets 1-10: the offset for a time, at the granularity of a record, with the leader epoch of that offset."""
+
+from typing import TYPE_CHECKING, Any
+
+from streamcore.broker.requests import Context
+from streamcore.errors import StreamcoreError
+from streamcore.protocol import messages
+from streamcore.protocol.error_codes import ErrorCode
+
+if TYPE_CHECKING:
+    from streamcore.broker.broker import Broker
+    from streamcore.log.partition_log import PartitionLog
+
+_ListOffsets = messages.ListOffsets
+_Partition = _ListOffsets.ListOffsetsPartitionResponse
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
+
+
+async def list_offsets(broker: "Broker", request: Any, context: Context) -> Any:
+    return _ListOffsets.Response(
+        topics=[
+            _ListOffsets.ListOffsetsTopicResponse(
+                name=topic.name, partitions=[_partition(broker, topic.name, asked) for asked in topic.partitions]
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _partition(broker: "Broker", name: str, asked: Any) -> Any:
+    index = asked.partition_index
+    try:
+        log = broker.node.directory.log(name, index)
+        if asked.current_leader_epoch > 0:
+            return _Partition(partition_index=index, error_code=ErrorCode.UNKNOWN_LEADER_EPOCH)
+        offset, timestamp = _find(log, asked.timestamp)
+    except StreamcoreError as error:
+        return _Partition(partition_index=index, error_code=error.code)
+    return _Partition(
+        partition_index=index,
+        timestamp=timestamp,
+        offset=offset,
+        leader_epoch=log.epochs.epoch_at(offset) if offset >= 0 else -1,
+    )
+
+
+def _find(log: "PartitionLog", timestamp_ms: int) -> tuple[int, int]:
+    """(offset, timestamp); -1 where there is none."""
+    if timestamp_ms == LATEST:
+        return log.high_watermark, -1
+    if timestamp_ms in (EARLIEST, EARLIEST_LOCAL):
+        return log.log_start_offset, -1
+    if timestamp_ms == LATEST_TIERED:
+        return -1, -1
+    found = log.max_timestamp() if timestamp_ms == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp_ms)
+    return found if found is not None else (-1, -1)
+
+
+HANDLERS = {_ListOffsets: list_offsets}

@@ -1,0 +1,70 @@
+"""A broker as a process of its own: opened in order, served until it is told to stop, closed in order."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from streamcore.broker.broker import Broker, Endpoint
+from streamcore.broker.config import BrokerConfig
+from streamcore.broker.metadata_store import LocalMetadataStore
+from streamcore.broker.node import Node, NodeConfig
+from streamcore.broker.server import Server
+from streamcore.clock import SYSTEM_CLOCK
+from streamcore.log.directory import LogDirectory
+from streamcore.log.disk import RealDisk
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(
+    data: Path,
+    host: str,
+    port: int,
+    *,
+    config: BrokerConfig,
+    node_config: NodeConfig,
+    advertised: Endpoint | None,
+    on_ready: Callable[[Endpoint], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve the log in `data` until `stop` is set.
+
+    Args:
+        data: an absolute path.
+        port: 0 takes a free one; `on_ready` is told which.
+    Raises:
+        DirectoryHeldError, DirectoryUnusableError, UsageError
+    """
+    path, clock = str(data), SYSTEM_CLOCK
+    node = Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
+    await node.start()
+    try:
+        broker = Broker(node, LocalMetadataStore(RealDisk(), path), config, clock)
+        await broker.start()
+        server = Server(broker, host, port, advertised=advertised)
+        try:
+            bound = await server.start()
+            on_ready(bound)
+            _notify_systemd("READY=1")
+            await stop.wait()
+            _notify_systemd("STOPPING=1")
+        finally:
+            await server.stop()
+            await broker.stop()
+    finally:
+        await node.stop()
+
+
+def _notify_systemd(state: str) -> None:
+    """sd_notify(3), where the service manager asks for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        logger.warning("the service manager could not be told %s: %s", state, error)

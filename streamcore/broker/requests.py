@@ -1,0 +1,37 @@
+"""What every handler gets beside its request, and how it refuses one."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamcore.errors import StreamcoreError
+
+if TYPE_CHECKING:
+    from streamcore.broker.broker import Broker
+
+
+class Peer(NamedTuple):
+    """Who is at the other end."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler may want to know beside the request."""
+
+    version: int
+    client_id: str
+    peer: Peer
+
+
+class CloseConnectionError(StreamcoreError):
+    """The client is to be told by the end of its connection, since the protocol has no answer for it."""
+
+
+# A handler answers with a response, or with None where the protocol has none (Produce with acks=0).
+Handler = Callable[["Broker", Any, Context], Awaitable[Any]]
