@@ -1,0 +1,77 @@
+"""Apache Kafka itself: one node, KRaft, from the jars of `kafka_jars`."""
+
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.interop.cluster import Cluster, answers, free_ports, tail, until
+from tests.interop.kafka_jars import kafka_classpath, run_kafka
+
+NAME: Final = "apache-kafka"
+_START_SECONDS_MAX: Final = 60.0
+# Two ports are free when they are looked for and may be taken when Kafka gets there.
+_START_ATTEMPTS: Final = 3
+
+# Kafka's defaults, except for what one node needs (replication factors), and for what only costs time in a test: the
+# number of internal partitions, and the wait for more members before a group's first rebalance.
+_PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={directory}/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+_JVM: Final = ("-Xms256m", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+@contextmanager
+def apache_kafka(directory: Path) -> Iterator[Cluster]:
+    """A running Apache Kafka, killed at the end.
+
+    Args:
+        directory: empty; Kafka's settings, its data and its output go there.
+    """
+    classpath = kafka_classpath()
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        port, controller_port = free_ports(2)
+        home = directory / f"attempt-{attempt}"
+        home.mkdir()
+        properties = home / "server.properties"
+        properties.write_text(_PROPERTIES.format(port=port, controller_port=controller_port, directory=home))
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
+        run_kafka("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
+        output = home / "output"
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                ["java", *_JVM, "-cp", classpath, "kafka.Kafka", str(properties)], stdout=sink, stderr=sink
+            )
+        try:
+            until(
+                lambda process=process, port=port: process.poll() is not None or answers(("127.0.0.1", port)),
+                what="Apache Kafka's start",
+                seconds=_START_SECONDS_MAX,
+            )
+            if process.poll() is None:
+                yield Cluster(NAME, f"127.0.0.1:{port}")
+                return
+        finally:
+            process.kill()
+            process.wait()
+    pytest.fail(f"Apache Kafka did not start:\n{tail(output)}")
