@@ -14,6 +14,8 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PATIENCE_S: Final = 30.0
+# Where records with times of their own begin: within the week that a topic keeps them by default.
+START_MS: Final = int(time.time() * 1000) - 3_600_000
 _POLL_S: Final = 0.05
 _numbers = itertools.count(1)
 

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from streamcore.records.partitioner import partition_for
-from tests.interop.cluster import PATIENCE_S, Cluster, fresh
+from tests.interop.cluster import PATIENCE_S, START_MS, Cluster, fresh
 from tests.interop.members import (
     HEARTBEAT_INTERVAL_MS,
     SESSION_TIMEOUT_MS,
@@ -31,7 +31,6 @@ from tests.interop.topics import create_topic
 
 pytestmark = pytest.mark.interop
 
-START_MS = 1_700_000_000_000
 TOPIC_ALREADY_EXISTS, INVALID_TOPIC, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_CONFIG = 36, 17, 37, 38, 40
 UNKNOWN_TOPIC_OR_PARTITION = 3
 

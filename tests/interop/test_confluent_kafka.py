@@ -33,7 +33,7 @@ from confluent_kafka.admin import (
 )
 
 from streamcore.records.partitioner import partition_for
-from tests.interop.cluster import PATIENCE_S, Cluster, fresh, until
+from tests.interop.cluster import PATIENCE_S, START_MS, Cluster, fresh, until
 from tests.interop.members import (
     HEARTBEAT_INTERVAL_MS,
     SESSION_TIMEOUT_MS,
@@ -44,7 +44,6 @@ from tests.interop.topics import create_topic
 
 pytestmark = pytest.mark.interop
 
-START_MS = 1_700_000_000_000
 # librdkafka complains on standard error of the broker that ended before it did.
 QUIET = 2
 
