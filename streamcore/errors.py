@@ -21,6 +21,7 @@ StreamcoreError
 │   ├── OffsetMetadataTooLargeError  a commit's metadata string beyond 4096 bytes
 │   ├── LogOfflineError            a partition whose disk failed; nothing is accepted until it is repaired
 │   └── DirectoryHeldError         another process has the data directory open
+├── BrokerUnreachableError       no broker answers at its address, or one has stopped answering
 ├── UsageError                   the program asks for something that cannot be: a setting, a declaration, an argument
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
 ├── DecodeError                  a record's bytes are not what the topic's types say
@@ -149,6 +150,12 @@ class LogOfflineError(LogError):
 
 class DirectoryHeldError(LogError):
     """Another process has the data directory open."""
+
+
+class BrokerUnreachableError(StreamcoreError):
+    """No broker answers at its address, or one has stopped answering."""
+
+    code: ClassVar[int] = 13
 
 
 class UsageError(StreamcoreError):

@@ -6,7 +6,7 @@ its way out, and nothing is copied that need not be.
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -29,10 +29,28 @@ from streamcore.types import Headers, InRecord, OutRecord
 _BATCH_BYTES_MAX: Final = 1 << 30  # the builder's own limit; the log's limits are smaller
 _ATTRIBUTES = struct.Struct(">h")
 _ATTRIBUTES_POSITION: Final = 21
+_SEQUENCES: Final = 1 << 31  # sequences begin again at 0 after the largest int32
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
 # What the compiled codec raises over bytes that are no records.
 UNREADABLE: Final = (CorruptRecordException, ValueError, IndexError, OverflowError)
+
+
+class ProducerStamp(NamedTuple):
+    """Whose batch it is, and which of that producer's records are in it (KIP-98)."""
+
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+    def after(self, count: int) -> "ProducerStamp":
+        """The stamp of a batch that comes `count` records later."""
+        if self.producer_id < 0 or not count:
+            return self
+        return self._replace(base_sequence=(self.base_sequence + count) % _SEQUENCES)
+
+
+NO_STAMP: Final = ProducerStamp(-1, -1, -1)
 
 
 def encode(records: Sequence[OutRecord], *, compression: str = "none") -> bytes:
@@ -45,13 +63,15 @@ def encode(records: Sequence[OutRecord], *, compression: str = "none") -> bytes:
     return encode_first(records, compression=compression, max_bytes=_BATCH_BYTES_MAX)[0]
 
 
-def encode_first(records: Iterable[OutRecord], *, compression: str, max_bytes: int) -> tuple[bytes, int]:
+def encode_first(
+    records: Iterable[OutRecord], *, compression: str, max_bytes: int, producer: ProducerStamp = NO_STAMP
+) -> tuple[bytes, int]:
     """As `encode`, as many of the records as `max_bytes` hold uncompressed, and the first in any case.
 
     Returns:
         The batch, and how many records are in it.
     """
-    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, -1, -1, -1, max_bytes)
+    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, *producer, max_bytes)
     append = builder.append
     count = 0
     for key, value, timestamp, headers in records:

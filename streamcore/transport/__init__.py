@@ -4,14 +4,15 @@ from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import UsageError
 from streamcore.transport.base import Transport
 
-_REMEDY = "use embedded:DIR for a log in this process, or memory: for one that is gone with it"
+_REMEDY = "use embedded:DIR for a log in this process, kafka://HOST:PORT for a broker, or memory:"
 
 
 def connect(url: str, *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) -> Transport:
     """The transport for a URL; nothing is opened before its `start`.
 
     Args:
-        url: `embedded:DIR`, `memory:` (private) or `memory:NAME` (shared within the process).
+        url: `embedded:DIR`, `kafka://HOST:PORT,…` (a broker of ours or Apache Kafka), `memory:` (private) or
+            `memory:NAME` (shared within the process).
         flush: "always" syncs before an acks=all produce returns, so that it survives power loss; "interval" syncs
             every second, so that it survives a killed process; None takes what a directory that is open in this
             process has, or "interval".
@@ -22,6 +23,10 @@ def connect(url: str, *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) 
     if not colon:
         raise UsageError(f"broker URL {url!r} has no scheme; {_REMEDY}")
     # Here and not above, so that a program that reaches its log over the wire loads no log engine.
+    if scheme == "kafka":
+        from streamcore.transport.kafka import KafkaTransport
+
+        return KafkaTransport(rest.removeprefix("//").rstrip("/"), url=url)
     from streamcore.transport.embedded import EmbeddedTransport, MemoryTransport
 
     if scheme == "memory":
@@ -31,6 +36,4 @@ def connect(url: str, *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) 
         if not directory:
             raise UsageError(f"broker URL {url!r} names no directory; embedded:./streamcore-data would")
         return EmbeddedTransport(directory, url=url, flush=flush, clock=clock)
-    if scheme == "kafka":
-        raise UsageError(f"broker URL {url!r}: talking to a broker over the wire is not available yet; {_REMEDY}")
     raise UsageError(f"broker URL {url!r} has the unknown scheme {scheme!r}; {_REMEDY}")

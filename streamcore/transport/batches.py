@@ -7,7 +7,7 @@ from typing import Final
 
 from streamcore.errors import CorruptRecordError, InvalidRecordError, RecordTooLargeError
 from streamcore.records.batch import BatchHeader, split
-from streamcore.records.codec import check, encode_first, iterate_checked
+from streamcore.records.codec import NO_STAMP, ProducerStamp, check, encode_first, iterate_checked
 from streamcore.transport.base import Records
 from streamcore.types import InRecord, OutRecord
 
@@ -15,8 +15,13 @@ from streamcore.types import InRecord, OutRecord
 BATCH_RECORDS_MAX: Final = 16_384
 
 
-def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes: int) -> list[bytes]:
+def encode_batches(
+    records: Sequence[OutRecord], *, compression: str, max_bytes: int, producer: ProducerStamp = NO_STAMP
+) -> list[bytes]:
     """Consecutive batches, each of at most `max_bytes`.
+
+    Args:
+        producer: whose batches they are; its sequence is that of the first record.
 
     Raises:
         RecordTooLargeError: one record alone is larger.
@@ -26,11 +31,11 @@ def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes:
     start = 0
     while start < len(records) or not batches:
         limit = max_bytes
-        batch, count = _encode(records[start : start + BATCH_RECORDS_MAX], compression, limit)
+        batch, count = _encode(records[start : start + BATCH_RECORDS_MAX], compression, limit, producer.after(start))
         while len(batch) > max_bytes and count > 1:
             # What does not compress grows by a little.
             limit -= len(batch) - max_bytes
-            batch, count = _encode(records[start : start + count], compression, limit)
+            batch, count = _encode(records[start : start + count], compression, limit, producer.after(start))
         if len(batch) > max_bytes:
             key, value, _, _ = records[start]
             raise RecordTooLargeError(
@@ -42,9 +47,11 @@ def encode_batches(records: Sequence[OutRecord], *, compression: str, max_bytes:
     return batches
 
 
-def _encode(records: Iterable[OutRecord], compression: str, max_bytes: int) -> tuple[bytes, int]:
+def _encode(
+    records: Iterable[OutRecord], compression: str, max_bytes: int, producer: ProducerStamp
+) -> tuple[bytes, int]:
     try:
-        return encode_first(records, compression=compression, max_bytes=max_bytes)
+        return encode_first(records, compression=compression, max_bytes=max_bytes, producer=producer)
     except (TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
         raise InvalidRecordError(
             f"a record cannot be encoded: {error}; key and value are bytes or None, the time is an integer of ms, "

@@ -34,6 +34,27 @@ _TOPIC_TYPES: Final[Mapping[str, int]] = {
     "segment.bytes": _INT,
     "segment.index.bytes": _INT,
 }
+# What Kafka calls a topic's setting where it is a default for all topics; shown as where a default comes from. What has
+# no such default in Kafka itself (retention.ms, segment.ms) shows none.
+_DEFAULT_NAMES: Final[Mapping[str, str]] = {
+    "cleanup.policy": "log.cleanup.policy",
+    "compression.type": "compression.type",
+    "delete.retention.ms": "log.cleaner.delete.retention.ms",
+    "file.delete.delay.ms": "log.segment.delete.delay.ms",
+    "flush.messages": "log.flush.interval.messages",
+    "index.interval.bytes": "log.index.interval.bytes",
+    "max.compaction.lag.ms": "log.cleaner.max.compaction.lag.ms",
+    "max.message.bytes": "message.max.bytes",
+    "message.timestamp.after.max.ms": "log.message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms": "log.message.timestamp.before.max.ms",
+    "message.timestamp.type": "log.message.timestamp.type",
+    "min.cleanable.dirty.ratio": "log.cleaner.min.cleanable.ratio",
+    "min.compaction.lag.ms": "log.cleaner.min.compaction.lag.ms",
+    "min.insync.replicas": "min.insync.replicas",
+    "retention.bytes": "log.retention.bytes",
+    "segment.bytes": "log.segment.bytes",
+    "segment.index.bytes": "log.index.size.max.bytes",
+}
 _BROKER_TYPES: Final[Mapping[str, int]] = {"auto.create.topics.enable": _BOOLEAN, "delete.topic.enable": _BOOLEAN}
 
 
@@ -60,7 +81,9 @@ def _described(broker: "Broker", request: Any, resource: Any) -> Any:
             value=value,
             read_only=resource.resource_type == BROKER,
             config_source=source,
-            synonyms=_synonyms(name, value, source, default) if request.include_synonyms else [],
+            synonyms=_synonyms(resource.resource_type, name, value, source, default)
+            if request.include_synonyms
+            else [],
             config_type=kind,
             documentation=None,
         )
@@ -83,7 +106,9 @@ def _entries(broker: "Broker", resource_type: int, name: str) -> Iterable[_Entry
     if resource_type == TOPIC:
         broker.node.check_topic_name(name)
         meta = broker.node.topic(name)
-        values, defaults = LogConfig.parse(meta.config).format(), LogConfig().format()
+        # As it was given: a list keeps its order.
+        defaults = LogConfig().format()
+        values = {**defaults, **meta.config}
         return [
             (
                 key,
@@ -117,10 +142,14 @@ def _check_broker(broker: "Broker", name: str) -> None:
         )
 
 
-def _synonyms(name: str, value: str, source: int, default: str) -> list[Any]:
-    found = [_Describe.DescribeConfigsSynonym(name=name, value=value, source=source)]
+def _synonyms(resource_type: int, name: str, value: str, source: int, default: str) -> list[Any]:
+    """Where a value comes from, and what would be next."""
+    found = []
     if source != SOURCE_DEFAULT:
-        found.append(_Describe.DescribeConfigsSynonym(name=name, value=default, source=SOURCE_DEFAULT))
+        found.append(_Describe.DescribeConfigsSynonym(name=name, value=value, source=source))
+    default_name = _DEFAULT_NAMES.get(name) if resource_type == TOPIC else name
+    if default_name is not None:
+        found.append(_Describe.DescribeConfigsSynonym(name=default_name, value=default, source=SOURCE_DEFAULT))
     return found
 
 
