@@ -179,7 +179,7 @@ class Cursor:
         while True:
             if self.offset is not None:
                 run.progress.done(self.offset)
-                run.forget(self.input.tp, self.offset)
+                run.failures.forget(self.input.tp, self.offset)
                 self.offset = None
                 self.chunk = None
                 run.on_event_done()

@@ -292,7 +292,7 @@ class CommitGroup:
         if all(is_known):
             # It has been changed in place after it was set; there is no event to blame.
             for run in self.runs:
-                run.give_up(error)
+                run.failures.give_up(error)
         await self._roll_back(None)
 
     async def flush(self) -> None:

@@ -29,6 +29,7 @@ async def joined_rows(
 ) -> AsyncIterator[Any]:
     """Joined rows; asking for the next one says that the last one is done."""
     run = cursor.run
+    failures, known_failures = run.failures, run.failures.known
     cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
@@ -75,12 +76,12 @@ async def joined_rows(
                         if run.stopping:
                             return
                     cursor.row, cursor.part = row, CLOSE
-                    if not (run.failures and await _face_row(run, row)):
+                    if not (known_failures and await _face_row(run, row)):
                         yield value
                     elif run.stopping:
                         return
-                    if run.failures:
-                        run.forget(row.tp, row.offset, CLOSE)
+                    if known_failures:
+                        failures.forget(row.tp, row.offset, CLOSE)
                     cursor.row = cursor.part = None
                     run.join_closed_to = join.closed_to
                     run.events_total += 1
@@ -120,7 +121,7 @@ async def joined_rows(
             and raw_key in source.keys
             and chunk.error is None
             and watermark_ms < time_ms + late_after[RIGHT]
-            and not run.failures
+            and not known_failures
         ):
             add_right(raw_key, time_ms, record.offset, chunk.values[index])
             # As `advance`, without a call for every record.
@@ -136,7 +137,7 @@ async def joined_rows(
         else:
             key = source.keys[raw_key]
         row = Row(source.tp, record, key, chunk.values[index], time_ms, raw_key)
-        if key is UNREADABLE or (run.failures and await _face(run, source, row)):
+        if key is UNREADABLE or (known_failures and await _face(run, source, row)):
             is_fresh = True
             if run.stopping:
                 return  # the agent's policy is to stop: it is read again next time
@@ -166,12 +167,12 @@ async def joined_rows(
             cursor.arriving = row
             for number, joined in enumerate(join.add(side, row)):
                 cursor.row, cursor.part = joined[0], number
-                if not (run.failures and run.is_dead_pair(row, number, joined)):
+                if not (known_failures and failures.is_dead_pair(row, number, joined)):
                     yield joined[1]
                 run.events_total += 1
             cursor.row = cursor.arriving = cursor.part = None
-        if run.failures:
-            run.forget(row.tp, row.offset)
+        if known_failures:
+            failures.forget(row.tp, row.offset)
         # As `advance`, without a call for every record.
         index += 1
         if index < len(source.head_times):
@@ -214,12 +215,12 @@ async def _between(run: "Run") -> None:
 def _key(run: "Run", source: Input, chunk: Chunk, index: int) -> Any:
     """The key of a record, or UNREADABLE where it, or its value, cannot be read: then the record has been buried."""
     if chunk.error is not None:
-        run.undecodable(source, chunk, index)
+        run.failures.undecodable(source, chunk, index)
         return UNREADABLE
     try:
         return source.key(chunk.records[index].key)
     except Exception as error:  # a key that its type cannot read
-        run.bury(source.tp, chunk, index, error, 1)
+        run.failures.bury(source.tp, chunk, index, error, 1)
         return UNREADABLE
 
 
@@ -227,15 +228,15 @@ async def _face(run: "Run", source: Input, row: Row) -> bool:
     """Before a record that failed, or whose pairs did; True where it is passed over, or the worker stops."""
     _settle(run)
     chunk, index = source.peek()  # type: ignore[misc]
-    if await run.face((row.tp, row.offset), source, chunk, index):
+    if await run.failures.face((row.tp, row.offset), source, chunk, index):
         return True
-    await run.face_pairs(row)
+    await run.failures.face_pairs(row)
     return run.stopping
 
 
 async def _face_row(run: "Run", row: Row) -> bool:
     _settle(run)
-    return await run.face_row(row)
+    return await run.failures.face_row(row)
 
 
 async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool] | None) -> IntervalJoin:

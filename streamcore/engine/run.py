@@ -13,15 +13,15 @@ from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
-from streamcore.engine.failures import CLOSE, Failure, Identity, WindowCloseError, place_of
+from streamcore.engine.failures import Failures, Identity, WindowCloseError
 from streamcore.engine.group import CommitGroup, Sent
 from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
-from streamcore.errors import LogOfflineError, OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
+from streamcore.errors import OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
 from streamcore.events import Event
-from streamcore.operators.interval_join import ClosedTo, IntervalJoin, Joined
+from streamcore.operators.interval_join import ClosedTo, IntervalJoin
 from streamcore.records.partitioner import partition_for
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.state.store import META
@@ -70,7 +70,7 @@ class Run:
         self.waiting = False
         self.phase = "starting"
         self.failing: str | None = None  # why nothing moves, where something is wrong
-        self.failures: dict[Identity, Failure] = {}
+        self.failures = Failures(self)
         self.events_total = 0
         self.errors_total = 0
         self.dead_letters_total = 0
@@ -125,7 +125,7 @@ class Run:
                     without_event = 0 if self._failed_at else without_event + 1
                     if without_event:
                         if isinstance(cause, UsageError | StateError) or without_event > self.agent.policy.retries:
-                            self.give_up(cause)
+                            self.failures.give_up(cause)
                             break
                         await asyncio.sleep(self.agent.policy.backoff(without_event))
                 self._prepare()
@@ -152,8 +152,8 @@ class Run:
                     raise
                 else:
                     error = raised
-                    self._failed_at = self._identities(raised)
-                    self._on_error(raised, self._failed_at)
+                    self._failed_at = self.failures.identities(raised, self._bodies)
+                    self.failures.register(raised, self._failed_at)
         # From here on a roll-back takes the run to the last commit without asking.
         self.finished = True
         self._leave()
@@ -214,7 +214,7 @@ class Run:
                 if table.window is not None:
                     self.watch_time(self.cursors[0])
         self.is_clean = True
-        self.interrupted = bool(self.failures) or self.group.wanted
+        self.interrupted = bool(self.failures.known) or self.group.wanted
 
     async def _execute(self) -> None:
         if len(self.cursors) == 1:
@@ -357,7 +357,7 @@ class Run:
 
     def next_stop(self, chunk: Chunk, index: int) -> int:
         """The index of the next event before which `boundary` is due, as far as can be known now."""
-        if self.failures:
+        if self.failures.known:
             return index + 1
         if self._final_ms < self.next_deadline_ms:
             return len(chunk.values)
@@ -390,7 +390,7 @@ class Run:
 
     def refresh_interrupt(self) -> None:
         self.interrupted = False
-        if self.stopping or self.group.wanted or self.failures:
+        if self.stopping or self.group.wanted or self.failures.known:
             self.interrupt()
 
     async def boundary(self, cursor: Cursor) -> bool:
@@ -406,12 +406,12 @@ class Run:
             await self.fire()
         skip = False
         if chunk.error is not None:
-            self.undecodable(cursor.input, chunk, cursor.index)
+            self.failures.undecodable(cursor.input, chunk, cursor.index)
             skip = True
-        elif self.failures:
+        elif self.failures.known:
             offset = chunk.records[cursor.index].offset
-            skip = await self.face((cursor.input.tp, offset), cursor.input, chunk, cursor.index)
-            self._forget_failures(cursor.input.tp, offset)
+            skip = await self.failures.face((cursor.input.tp, offset), cursor.input, chunk, cursor.index)
+            self.failures.forget_before(cursor.input.tp, offset)
         if self.group.wanted:
             await self.park()
         self.refresh_interrupt()
@@ -618,27 +618,20 @@ class Run:
         bounds = (start_ms / 1000, end_ms / 1000)
         self.closing_ms = end_ms - 1  # what a window says belongs into it
         cursor = self.cursors[0]
+        known_failures = self.failures.known
         times, cursor.times = cursor.times, None  # it is not at the time of the chunk's event
         try:
             for key, value in partition.rows(start_ms):
                 identity = ("window", table.name, start_ms, key)
-                failure = self.failures.get(identity)
-                if failure is not None and failure.attempts > self.agent.policy.retries:
-                    del self.failures[identity]
-                    self._bury_window(table, identity, value, failure)
+                if known_failures and await self.failures.face_window(table, identity, value):
                     continue
-                if failure is not None and failure.is_fresh:
-                    failure.is_fresh = False
-                    self.phase = "retrying"
-                    await asyncio.sleep(self.agent.policy.backoff(failure.attempts))
-                    self.phase = "running"
                 try:
                     result = table.on_window_close((key, bounds), value)
                     if isawaitable(result):
                         await result
                 except Exception as error:
                     raise WindowCloseError(identity, error) from error
-                self.failures.pop(identity, None)
+                known_failures.pop(identity, None)
         finally:
             self.closing_ms = None
             cursor.times = times
@@ -708,10 +701,12 @@ class Run:
                 source, offset = self.inputs[0], chunk.records[index].offset
                 # Before it is handed out: a commit that it waits for must not wait for it.
                 if chunk.error is not None:
-                    self.undecodable(source, chunk, index)
+                    self.failures.undecodable(source, chunk, index)
                     skip = True
                 else:
-                    skip = bool(self.failures) and await self.face((source.tp, offset), source, chunk, index)
+                    skip = bool(self.failures.known) and await self.failures.face(
+                        (source.tp, offset), source, chunk, index
+                    )
                 if self.stopping:
                     return None  # it is read again next time
                 if self._shared is None:
@@ -862,184 +857,3 @@ class Run:
 
     def offsets(self, state: dict[str, Any]) -> dict[TP, int]:
         return {TP(topic, self.task.partition): offset for topic, offset in state["offsets"].items()}
-
-    # -- errors --------------------------------------------------------------------------------------------------------
-
-    def _identities(self, error: BaseException) -> list[Identity]:
-        cause = error.cause if isinstance(error, WindowCloseError) else error
-        if isinstance(cause, StateError):
-            return []  # the store cannot be read, whatever the event
-        if isinstance(error, WindowCloseError):
-            return [error.identity]
-        for cursor in self.cursors:
-            # What `take` still collects has not been given to the agent: an error is the next event's.
-            if cursor.held and not cursor.collecting:
-                return [(cursor.input.tp, chunk.records[index].offset) for chunk, index in cursor.held]
-        # With several instances the one that raised is the one whose body has ended in an exception.
-        bodies: list[asyncio.Task[None] | None] = [*self._bodies] if len(self.cursors) > 1 else [None]
-        for cursor, body in zip(self.cursors, bodies, strict=False):
-            raised = body is None or (body.done() and not body.cancelled() and body.exception() is error)
-            if raised and (subject := cursor.subject()) is not None:
-                return [subject]
-        return []
-
-    def _on_error(self, error: BaseException, identities: list[Identity]) -> None:
-        self.errors_total += 1
-        self.services.metrics.errors[(self.agent.name,)] += 1
-        cause = error.cause if isinstance(error, WindowCloseError) else error
-        attempts = 1
-        if identities:
-            failure = Failure(cause)
-            for identity in identities:
-                failure.attempts = max(failure.attempts, self.failures.get(identity, failure).attempts)
-            failure.attempts += 1
-            attempts = failure.attempts
-            for identity in identities:
-                self.failures[identity] = failure
-        where = ", ".join(map(place_of, identities[:3]))
-        logger.warning(
-            "agent %s failed at %s, attempt %d: %s: %s",
-            self.name, where or "no event", attempts, type(cause).__name__, cause,
-            exc_info=cause if attempts == 1 else None,
-        )  # fmt: skip
-
-    async def face(self, identity: Identity, source: Input, chunk: Chunk, index: int) -> bool:
-        """Before an event that failed: what is done before it is committed, then it has its next try, alone.
-
-        Returns:
-            True when it has had its last: it is buried by the agent's policy, and passed over.
-        """
-        failure = self.failures.get(identity)
-        if failure is None:
-            return False
-        policy = self.agent.policy
-        if failure.attempts > policy.retries:
-            del self.failures[identity]
-            self.bury(source.tp, chunk, index, failure.error, failure.attempts)
-            return True
-        await self._pause(failure)
-        return False
-
-    async def _pause(self, failure: Failure) -> None:
-        """Before a try of what failed: what is done before it is committed."""
-        if failure.is_fresh:
-            failure.is_fresh = False
-            self.phase = "retrying"
-            await self.commit_now()
-            await asyncio.sleep(self.agent.policy.backoff(failure.attempts))
-            self.phase = "running"
-
-    async def face_row(self, event: Event) -> bool:
-        """As `face`, for the joined row that comes at a record's close."""
-        failure = self.failures.get((event.tp, event.offset, CLOSE))
-        if failure is None:
-            return False
-        if failure.attempts > self.agent.policy.retries:
-            self._bury_event(event, failure, "its joined row at the close of its window")
-            return True
-        await self._pause(failure)
-        return False
-
-    async def face_pairs(self, event: Event) -> None:
-        """Before a record comes into a join: whether a pair of it has failed."""
-        for identity, failure in list(self.failures.items()):
-            if identity[:2] == (event.tp, event.offset) and identity[2:] not in ((), (CLOSE,)):
-                if failure.attempts <= self.agent.policy.retries:
-                    await self._pause(failure)
-                elif self.agent.policy.then == "stop":
-                    self.give_up(failure.error)
-
-    def is_dead_pair(self, event: Event, number: int, row: Joined) -> bool:
-        """Whether a pair has had its last try: then it is buried, alone."""
-        failure = self.failures.get((event.tp, event.offset, number))
-        if failure is None or failure.attempts <= self.agent.policy.retries:
-            return False
-        left = row[0]
-        self._bury_event(event, failure, f"its joined row number {number}, of {left.tp}@{left.offset}")
-        return True
-
-    def _bury_event(self, event: Event, failure: Failure, detail: str) -> None:
-        message = event.message
-        self._bury_record(
-            event.tp, message.offset, message.key, message.value, message.timestamp, message.headers,
-            failure.error, failure.attempts, detail=detail,
-        )  # fmt: skip
-
-    def forget(self, tp: TP, offset: int, part: str | None = None) -> None:
-        """A record's joined rows have been given out; with `part` the one at its close."""
-        if self.failures:
-            for identity in list(self.failures):
-                if identity[:2] == (tp, offset) and (identity[2:] == (CLOSE,)) == (part == CLOSE):
-                    del self.failures[identity]
-
-    def _forget_failures(self, tp: TP, offset: int) -> None:
-        """What lies before a later event has succeeded."""
-        for identity in [i for i in self.failures if len(i) == 2 and i[0] == tp and i[1] < offset]:
-            del self.failures[identity]
-
-    def undecodable(self, source: Input, chunk: Chunk, index: int) -> None:
-        """A record that does not fit its topic's types: no retry would help."""
-        assert chunk.error is not None
-        self.services.metrics.undecodable[(self.agent.name, source.tp.topic)] += 1
-        self.bury(source.tp, chunk, index, chunk.error, 1)
-
-    def bury(self, tp: TP, chunk: Chunk, index: int, error: BaseException, attempts: int) -> None:
-        record = chunk.records[index]
-        self._bury_record(
-            tp, record.offset, record.key, record.value, record.timestamp, record.headers, error, attempts
-        )
-
-    def _bury_record(
-        self,
-        tp: TP,
-        offset: int,
-        key: bytes | None,
-        value: bytes | None,
-        timestamp_ms: int,
-        headers: Headers,
-        error: BaseException,
-        attempts: int,
-        detail: str = "",
-    ) -> None:
-        """Give a record up, as the agent's policy says."""
-        then = self.agent.policy.then
-        self.group.progressed()
-        if then == "stop":
-            self.give_up(error)
-            return
-        if then == "skip":
-            self.services.metrics.skipped[(self.agent.name,)] += 1
-            logger.error("agent %s skips %s@%d after %d attempts: %s", self.name, tp, offset, attempts, error)
-            return
-        self.dead_letters_total += 1
-        self.services.metrics.dead_letters[(self.agent.name, tp.topic)] += 1
-        logger.error("agent %s: %s@%d is dead after %d attempts: %s", self.name, tp, offset, attempts, error)
-        letter = self.services.dead_letter(
-            self.agent.name, tp, offset, key, value, timestamp_ms, headers, error, attempts, detail=detail
-        )
-        self.group.send(TP(self.services.dead_letter_topic, 0), letter)
-
-    def _bury_window(self, table: Table, identity: Identity, value: Any, failure: Failure) -> None:
-        _, name, start_ms, key = identity
-        codec = codec_for(None)
-        tp = TP(self.services.changelog_topic(name), self.task.partition)
-        assert table.window is not None
-        self._bury_record(
-            tp, -1, codec.dumps(key), table.codec.dumps(value), start_ms + table.window.size_ms - 1, (),
-            failure.error, failure.attempts, detail=f"on_window_close of {name}, window start {start_ms} ms",
-        )  # fmt: skip
-
-    def give_up(self, error: BaseException) -> None:
-        """Stop the worker: this error needs a person."""
-        self.failing = f"{type(error).__name__}: {error}"
-        self.stopping = True
-        if self.failed is not None and not self.failed.done():
-            self.failed.set_exception(
-                error
-                if isinstance(error, StreamcoreError)
-                else StreamcoreError(f"agent {self.name} stopped the worker: {type(error).__name__}: {error}")
-            )
-
-    @property
-    def is_offline(self) -> bool:
-        return self.failing is not None and LogOfflineError.__name__ in self.failing

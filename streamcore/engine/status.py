@@ -144,8 +144,8 @@ def held_back_by(worker: "Worker", run: Run, ends: dict[TP, int]) -> str:
         return run.failing
     if run.group.failing is not None:
         return f"its commit does not go through: {run.group.failing}"
-    if run.failures:
-        failure = next(iter(run.failures.values()))
+    if run.failures.known:
+        failure = next(iter(run.failures.known.values()))
         return f"an event fails ({type(failure.error).__name__}: {failure.error}) and is tried again"
     behind = lag(run, ends)
     if behind:

@@ -222,7 +222,7 @@ def test_a_poison_pair_is_dead_lettered_alone() -> None:
         assert letter.headers["streamcore.topic"] == b"right"
         assert b"joined row" in letter.headers["streamcore.detail"]
         assert test.table(joining.totals) == {"rows": 5}
-        assert test.worker.runs[0].failures == {}
+        assert test.worker.runs[0].failures.known == {}
         test.crash_and_restart(lose_tables=True)
         test.advance(60)
         assert test.dead_letters() == []
@@ -241,7 +241,7 @@ def test_a_poison_row_at_a_close_is_dead_lettered_alone() -> None:
         letters = test.dead_letters()
         assert sorted(letter.value for letter in letters) == [b'"alone"', b"2"]
         assert test.table(joining.totals) == {"rows": 3}
-        assert test.worker.runs[0].failures == {}
+        assert test.worker.runs[0].failures.known == {}
 
 
 def test_unreadable_rows_of_both_sides_and_a_filter_that_raises_are_dead_lettered_alone() -> None:
