@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.engine.failures import Identity
 from streamcore.engine.inputs import Chunk, Input
 from streamcore.engine.interval_join_source import joined_rows
+from streamcore.engine.sending import forward, send
 from streamcore.errors import UsageError
 from streamcore.events import Event, Watermark
 from streamcore.joins import IntervalJoinSpec
@@ -283,7 +284,7 @@ class Cursor:
         run.count_late()
         event = self.event()
         if policy != "drop" and event is not None:
-            run.forward(policy, event)
+            forward(run, policy, event)
 
     def send(
         self,
@@ -294,4 +295,4 @@ class Cursor:
         time_ms: int | None,
         headers: Headers,
     ) -> Awaitable[Any]:
-        return self.run.send(topic, partition, key, value, self.time_ms() if time_ms is None else time_ms, headers)
+        return send(self.run, topic, partition, key, value, self.time_ms() if time_ms is None else time_ms, headers)

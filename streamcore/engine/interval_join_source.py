@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.engine.commit import metadata_content
 from streamcore.engine.failures import CLOSE
 from streamcore.engine.inputs import NO_TIME, Chunk, Input
+from streamcore.engine.sending import forward
 from streamcore.engine.services import logger
 from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
 from streamcore.events import Event
@@ -157,7 +158,7 @@ async def joined_rows(
             join.refuse(side, row.offset)
             run.count_late()
             if spec.late != "drop":
-                run.forward(spec.late, row)
+                forward(run, spec.late, row)
             cursor.arriving = None
             source.advance()
             continue

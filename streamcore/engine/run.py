@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from inspect import isawaitable
 from typing import Any
 
@@ -14,22 +14,21 @@ from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
 from streamcore.engine.failures import Failures, Identity, WindowCloseError
-from streamcore.engine.group import CommitGroup, Sent
+from streamcore.engine.group import CommitGroup
 from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
+from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
 from streamcore.errors import OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
-from streamcore.events import Event
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin
-from streamcore.records.partitioner import partition_for
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.state.store import META
 from streamcore.streams import Stream
 from streamcore.tables import Table
 from streamcore.topics import Topic
 from streamcore.transport.base import EARLIEST, Committed, Fetched
-from streamcore.types import TP, Headers
+from streamcore.types import TP
 
 # How long a fetch may wait in the log for data; it is woken by data, so this only bounds a lost wake-up.
 FETCH_WAIT_MS = 30_000
@@ -248,7 +247,7 @@ class Run:
         topics, functions = self._topic_sinks, self._function_sinks
         async for output in outputs:  # type: ignore[union-attr]
             for topic in topics:
-                self._emit(cursor, topic, output)
+                emit(self, cursor, topic, output)
             for function in functions:
                 result = function(output)
                 if isawaitable(result):
@@ -725,80 +724,6 @@ class Run:
         self.last_progress_ms = self.services.clock.now_ms()
         self.group.progressed()
         self.group.on_parked()
-
-    # -- sending -------------------------------------------------------------------------------------------------------
-
-    def _emit(self, cursor: Cursor, topic: Topic, output: Any) -> None:
-        """Send a yielded value to a sink: under the topic's key, or under the current event's."""
-        key: bytes | None
-        event = cursor.row
-        if topic.key_of is not None and output is not None:
-            key = topic.encode_key(topic.key_of(output))
-        elif event is not None:
-            key = event.raw_key
-        else:
-            key = cursor.chunk.records[cursor.index].key if cursor.chunk is not None else None
-        value = None if output is None else topic.encode_value(output)
-        # As `send`, without what only a caller who awaits the place on the log needs: most outputs come this way.
-        services = self.services
-        target = services.target(topic)
-        if len(key or b"") + len(value or b"") > target.safe_bytes:
-            services.check_size(topic, key, value, ())
-        count = len(target.places)
-        partition = partition_for(key, count) if key is not None else self.task.partition % count
-        time_ms = event.timestamp if event is not None and self.closing_ms is None else cursor.time_ms()
-        # Event time is seldom ahead of the clock, and the clock was read not long ago.
-        if time_ms > self.last_progress_ms:
-            services.check_time(topic, time_ms)
-        elif time_ms <= NO_TIME:
-            time_ms = services.clock.now_ms()
-        self.group.put(target.places[partition], (key, value, time_ms, ()))
-
-    def send(
-        self,
-        topic: Topic,
-        partition: int | None,
-        key: bytes | None,
-        value: bytes | None,
-        time_ms: int,
-        headers: Headers,
-    ) -> Awaitable[Any]:
-        """Put a record into the outbox.
-
-        Raises:
-            RecordTooLargeError, UsageError
-        """
-        services = self.services
-        services.check_known(topic)
-        services.check_size(topic, key, value, headers)
-        # Event time is seldom ahead of the clock, and the clock was read not long ago.
-        if time_ms > self.last_progress_ms:
-            services.check_time(topic, time_ms)
-        count = services.partitions(topic.name)
-        if partition is None:
-            # A record without a key stays with its slice: the same place at every replay.
-            partition = services.partition_for(topic.name, key) if key is not None else self.task.partition % count
-        elif not 0 <= partition < count:
-            raise UsageError(f"topic {topic.name} has partitions 0 to {count - 1}, not {partition}")
-        if time_ms <= NO_TIME:
-            time_ms = services.clock.now_ms()
-        return self.group.send(TP(topic.name, partition), (key, value, time_ms, headers))
-
-    def forward(self, topic: Topic, event: Event) -> Sent:
-        """Send an event's record on as it was."""
-        message = event.message
-        self.services.check_known(topic)
-        self.services.check_size(topic, message.key, message.value, message.headers)
-        count = self.services.partitions(topic.name)
-        partition = (
-            self.services.partition_for(topic.name, message.key)
-            if message.key is not None
-            else self.task.partition % count
-        )
-        origin = [("streamcore.topic", message.topic.encode()), ("streamcore.offset", str(message.offset).encode())]
-        return self.group.send(
-            TP(topic.name, partition), (message.key, message.value, message.timestamp, [*message.headers, *origin])
-        )
 
     def count_late(self) -> None:
         self.late_total += 1
