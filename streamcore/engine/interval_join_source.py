@@ -8,6 +8,7 @@ from streamcore.engine.failures import CLOSE
 from streamcore.engine.inputs import NO_TIME, Chunk, Input
 from streamcore.engine.sending import forward
 from streamcore.engine.services import logger
+from streamcore.engine.window_closing import close_due
 from streamcore.errors import OffsetOutOfRangeError, PartitionsMismatchError, UsageError
 from streamcore.events import Event
 from streamcore.joins import IntervalJoinSpec
@@ -207,7 +208,7 @@ async def _between(run: "Run") -> None:
     """Between two rows: windows that are due, and a commit that waits."""
     _settle(run)
     if run.next_deadline_ms <= run.out_watermark_ms:
-        await run.fire()
+        await close_due(run)
     if run.group.wanted:
         await run.park()
     run.refresh_interrupt()

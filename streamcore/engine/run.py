@@ -13,13 +13,14 @@ from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
-from streamcore.engine.failures import Failures, Identity, WindowCloseError
+from streamcore.engine.failures import Failures, Identity
 from streamcore.engine.group import CommitGroup
 from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
 from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
+from streamcore.engine.window_closing import close_due
 from streamcore.errors import OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin
 from streamcore.state.partitions import TablePartition, WindowPartition
@@ -402,7 +403,7 @@ class Run:
         assert chunk is not None, "there is an event to come"
         self._set_watermark(cursor.input.watermarks(chunk, self.watermark_ms)[cursor.index])
         if self.next_deadline_ms <= self.out_watermark_ms:
-            await self.fire()
+            await close_due(self)
         skip = False
         if chunk.error is not None:
             self.failures.undecodable(cursor.input, chunk, cursor.index)
@@ -549,7 +550,7 @@ class Run:
                 self.interrupt()
                 # Up to here nobody had asked; the events before this one count.
                 self._set_watermark(cursor.watermark_ms())
-        self._find_deadline()
+        self.find_deadline()
 
     def wake_at(self, time_ms: int) -> None:
         self._wake_ms = min(self._wake_ms, time_ms)
@@ -560,7 +561,7 @@ class Run:
         if self._wake_ms > self.out_watermark_ms:
             return None
         wake_ms, self._wake_ms = self._wake_ms, FOREVER
-        self._find_deadline()
+        self.find_deadline()
         return wake_ms
 
     def on_deadline(self, deadline_ms: int) -> None:
@@ -570,12 +571,14 @@ class Run:
             if self._final_ms >= deadline_ms:
                 self.interrupt()
 
-    def _window_partitions(self) -> list[tuple[str, WindowPartition]]:
+    def window_partitions(self) -> list[tuple[str, WindowPartition]]:
+        """The windowed tables that the run has used, by name."""
         return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
 
-    def _find_deadline(self) -> None:
+    def find_deadline(self) -> None:
+        """Work out anew when something is due next."""
         deadlines = [self._wake_ms]
-        for _, table in self._window_partitions():
+        for _, table in self.window_partitions():
             if (deadline_ms := table.deadline_ms()) is not None:
                 deadlines.append(deadline_ms)
         self.next_deadline_ms = min(deadlines)
@@ -595,45 +598,6 @@ class Run:
     def has_waiting_rows(self) -> bool:
         """Whether a joined row waits for the watermark."""
         return self.join is not None and self.join.deadline_ms() is not None
-
-    async def fire(self) -> None:
-        """Close and expire the windows that are due."""
-        self.group.progressed()
-        for name, partition in self._window_partitions():
-            # A table that several agents write closes when the last of them has come so far.
-            limit_ms = min(run.out_watermark_ms for run in self.group.runs if name in run.tables)
-            table = self.declared[name]
-            for start_ms in partition.due(limit_ms):
-                if table.on_window_close is not None:
-                    await self._call_window_close(table, partition, start_ms)
-                partition.close(start_ms)
-            partition.expire(limit_ms)
-        self._find_deadline()
-
-    async def _call_window_close(self, table: Table, partition: WindowPartition, start_ms: int) -> None:
-        assert table.on_window_close is not None, "the caller has asked"
-        assert table.window is not None, "only windows close"
-        end_ms = start_ms + table.window.size_ms
-        bounds = (start_ms / 1000, end_ms / 1000)
-        self.closing_ms = end_ms - 1  # what a window says belongs into it
-        cursor = self.cursors[0]
-        known_failures = self.failures.known
-        times, cursor.times = cursor.times, None  # it is not at the time of the chunk's event
-        try:
-            for key, value in partition.rows(start_ms):
-                identity = ("window", table.name, start_ms, key)
-                if known_failures and await self.failures.face_window(table, identity, value):
-                    continue
-                try:
-                    result = table.on_window_close((key, bounds), value)
-                    if isawaitable(result):
-                        await result
-                except Exception as error:
-                    raise WindowCloseError(identity, error) from error
-                known_failures.pop(identity, None)
-        finally:
-            self.closing_ms = None
-            cursor.times = times
 
     def tick(self, now_ms: int) -> None:
         """The clock moves on: inputs go idle, and event time follows the clock where nothing else moves it."""
@@ -676,7 +640,7 @@ class Run:
         self._clock_target_ms = NO_TIME
         await self.commit_now()
         if self.join is None:
-            await self.fire()
+            await close_due(self)
 
     # -- concurrency ---------------------------------------------------------------------------------------------------
 
@@ -770,7 +734,7 @@ class Run:
             state["idle"] = idle
         if self.tables:
             state["tables"] = sorted(self.tables)
-        if closed := {n: t.closed_to_ms for n, t in self._window_partitions() if t.closed_to_ms > NO_TIME}:
+        if closed := {n: t.closed_to_ms for n, t in self.window_partitions() if t.closed_to_ms > NO_TIME}:
             state["closed"] = closed
         if self.join is not None:
             state["join"] = {
