@@ -24,12 +24,13 @@ class Cursor:
     """Where one instance of an agent is. With concurrency 1 there is one per run."""
 
     __slots__ = (
-        "_index", "_segment", "arriving", "chunk", "collecting", "held", "input", "late_seen", "loop", "offset", "part",
-        "row", "run", "segment_end", "times",
+        "_index", "_segment", "arriving", "chunk", "collecting", "event_time", "held", "input", "late_seen", "loop",
+        "offset", "part", "row", "run", "segment_end", "times",
     )  # fmt: skip
 
     def __init__(self, run: "Run") -> None:
         self.run = run
+        self.event_time = run.event_time
         self.input: Input = run.inputs[0]
         self.chunk: Chunk | None = None
         self._index = 0
@@ -106,15 +107,15 @@ class Cursor:
         if self.row is not None:
             return self.row.timestamp
         if self.chunk is None:
-            return self.run.out_watermark_ms
+            return self.event_time.out_watermark_ms
         timestamps = self.chunk.timestamps
         return self.chunk.records[self.index].timestamp if timestamps is None else timestamps[self.index]
 
     def watermark_ms(self) -> int:
         chunk = self.chunk
         if chunk is not None and chunk.watermarks is not None:
-            return max(chunk.watermarks[self.index], self.run.out_watermark_ms)
-        return self.run.out_watermark_ms
+            return max(chunk.watermarks[self.index], self.event_time.out_watermark_ms)
+        return self.event_time.out_watermark_ms
 
     def now_ms(self) -> int:
         return self.run.services.clock.now_ms()
@@ -127,43 +128,76 @@ class Cursor:
             (first, at), (last, end) = self.held[0], self.held[-1]
             source.seek(first.records[at].offset if self.collecting else last.records[end].offset + 1)
         elif chunk is not None:
-            self.run.leave(chunk, source, self.index + 1)
+            self._leave(chunk, self.index + 1)
         self.chunk = self.times = None
         self.held = []
         self.collecting = False
+
+    # -- chunks --------------------------------------------------------------------------------------------------------
+
+    def _load(self, chunk: Chunk) -> None:
+        """A chunk's events are next."""
+        run, time, source = self.run, self.event_time, self.input
+        self.chunk = chunk
+        self.index = 0
+        time.final_ms = max(time.watermark_ms, source.greatest_time(chunk))
+        run.group.progressed()
+        if time.is_watched:
+            source.watermarks(chunk, time.watermark_ms)
+        self.times = chunk.timestamps
+        if chunk.error is not None:
+            run.interrupt()
+
+    def _unload(self, chunk: Chunk) -> None:
+        """All of a chunk's events are done, or held."""
+        run, time, source = self.run, self.event_time, self.input
+        self.chunk = self.times = None
+        source.position = chunk.next_offset
+        time.advance_to(time.final_ms)
+        source.max_timestamp_ms = max(source.max_timestamp_ms, time.final_ms)
+        run.events_total += len(chunk.values)
+        run.last_progress_ms = run.services.clock.now_ms()
+
+    def _leave(self, chunk: Chunk, done: int) -> None:
+        """The first `done` events of a loaded chunk are done; the others are given out again."""
+        time, source = self.event_time, self.input
+        time.advance_to(max(source.times(chunk)[:done]))
+        source.max_timestamp_ms = max(source.max_timestamp_ms, time.watermark_ms)
+        source.put_back(chunk, done)
+        self.run.events_total += done
 
     # -- the hot loop --------------------------------------------------------------------------------------------------
 
     async def values(self) -> AsyncIterator[Any]:
         """The values of the input; asking for the next one says that the last one is done."""
-        run = self.run
+        run, time, known_failures = self.run, self.event_time, self.run.failures.known
         if run.agent.concurrency > 1:
             async for value in self._shared_values():
                 yield value
             return
         self.resume()
         while True:
-            while (wake_ms := run.pop_wake()) is not None:
+            while (wake_ms := time.pop_wake()) is not None:
                 yield Watermark(wake_ms)
             chunk = self.input.next_chunk()
             if chunk is None:
                 if not await run.more():
                     return
                 continue
-            run.load(self, chunk)
+            self._load(chunk)
             values, index, count = chunk.values, 0, len(chunk.values)
             while index < count:
                 self.index = index
-                if run.must_stop_at(chunk, index):
+                if run.interrupted or time.is_due_at(chunk, index):
                     skip = await run.boundary(self)
-                    while (wake_ms := run.pop_wake()) is not None:
+                    while (wake_ms := time.pop_wake()) is not None:
                         yield Watermark(wake_ms)
                     if run.stopping:
                         return
                     if skip:
                         index += 1
                         continue
-                stop = index + 1 if run.interrupted else run.next_stop(chunk, index)
+                stop = index + 1 if run.interrupted or known_failures else time.next_stop(chunk, index)
                 # Nothing is done for an event but to give it out: whoever wants to know the place asks the iterator,
                 # and whoever wants the loop to end cuts the list.
                 self._segment = values[index:stop]
@@ -172,7 +206,7 @@ class Cursor:
                 for value in loop:
                     yield value
                 index = self.segment_end
-            run.unload(self, chunk)
+            self._unload(chunk)
 
     async def _shared_values(self) -> AsyncIterator[Any]:
         """As `values`, with other instances beside this one."""
@@ -195,7 +229,7 @@ class Cursor:
         self, max_: int, within_ms: int | None, accept: Callable[[Any], bool] | None
     ) -> AsyncIterator[list[Any]]:
         """Lists of values; their events are held, and so not done, until the agent asks for the next list."""
-        run = self.run
+        run, time = self.run, self.event_time
         if run.agent.concurrency > 1:
             raise UsageError(f"agent {run.agent.name}: take and concurrency do not go together; take gives the batches")
         loop = asyncio.get_running_loop()
@@ -219,9 +253,9 @@ class Cursor:
                     batch = []
                     self._release()
                 continue
-            run.load(self, chunk)
+            self._load(chunk)
             for self.index, value in enumerate(chunk.values):
-                if run.must_stop_at(chunk, self.index):
+                if run.interrupted or time.is_due_at(chunk, self.index):
                     skip = await run.boundary(self)
                     if run.stopping:
                         return
@@ -238,7 +272,7 @@ class Cursor:
                     yield batch
                     batch = []
                     self._release()
-            run.unload(self, chunk)
+            self._unload(chunk)
 
     def _release(self) -> None:
         self.held = []
@@ -264,15 +298,15 @@ class Cursor:
         partition = self.run.tables.get(table.name)
         if partition is None:
             partition = self.run.attach(table)
-            self.run.watch_time(self)
+            self.event_time.watch(self)
         return partition  # type: ignore[return-value]
 
     def state(self, name: str, value_type: Any) -> TablePartition:
         return self.run.attach_state(name, value_type)
 
     def wake_at(self, time_ms: int) -> None:
-        self.run.watch_time(self)
-        self.run.wake_at(time_ms)
+        self.event_time.watch(self)
+        self.event_time.wake_at(time_ms)
 
     def late(self, policy: Any) -> None:
         run = self.run

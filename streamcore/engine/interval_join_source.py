@@ -31,7 +31,7 @@ async def joined_rows(
 ) -> AsyncIterator[Any]:
     """Joined rows; asking for the next one says that the last one is done."""
     run = cursor.run
-    failures, known_failures = run.failures, run.failures.known
+    time, failures, known_failures = run.event_time, run.failures, run.failures.known
     cursor.row = cursor.arriving = cursor.part = None
     join = await _open(run, spec, accept)
     left, right = run.inputs
@@ -58,21 +58,21 @@ async def joined_rows(
                 source.max_timestamp_ms = time_ms
                 slower_ms = other.max_timestamp_ms
                 watermark_ms = slower_ms if slower_ms < time_ms and not other.idle else time_ms
-                if watermark_ms > run.watermark_ms:
-                    run.watermark_ms = watermark_ms
-        watermark_ms = run.watermark_ms
+                if watermark_ms > time.watermark_ms:
+                    time.watermark_ms = watermark_ms
+        watermark_ms = time.watermark_ms
         # Time first: what an event's time closes is closed before the event itself is looked at.
         if watermark_ms != seen_ms:
             if join.next_close_ms <= watermark_ms:
-                in_order = run.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
+                in_order = time.join_delay_ms <= spec.after_ms + spec.grace_ms + 1
                 while join.next_close_ms <= watermark_ms:
                     joined = close_next()
                     if joined is None:
                         continue
                     row, value = joined
-                    if in_order and row.timestamp > run.out_watermark_ms:
-                        run.out_watermark_ms = row.timestamp
-                    if run.interrupted or run.next_deadline_ms <= run.out_watermark_ms:
+                    if in_order and row.timestamp > time.out_watermark_ms:
+                        time.out_watermark_ms = row.timestamp
+                    if run.interrupted or time.next_deadline_ms <= time.out_watermark_ms:
                         is_fresh = True
                         await _between(run)
                         if run.stopping:
@@ -95,9 +95,9 @@ async def joined_rows(
             elif watermark_ms >= join.sweep_ms:
                 join.expire(watermark_ms)
             seen_ms = watermark_ms
-            if watermark_ms - run.join_delay_ms > run.out_watermark_ms:
-                run.out_watermark_ms = watermark_ms - run.join_delay_ms
-        if run.interrupted or run.next_deadline_ms <= run.out_watermark_ms:
+            if watermark_ms - time.join_delay_ms > time.out_watermark_ms:
+                time.out_watermark_ms = watermark_ms - time.join_delay_ms
+        if run.interrupted or time.next_deadline_ms <= time.out_watermark_ms:
             is_fresh = True
             await _between(run)
             if run.stopping:
@@ -206,8 +206,9 @@ def _next_side(run: "Run") -> int | None:
 
 async def _between(run: "Run") -> None:
     """Between two rows: windows that are due, and a commit that waits."""
+    time = run.event_time
     _settle(run)
-    if run.next_deadline_ms <= run.out_watermark_ms:
+    if time.next_deadline_ms <= time.out_watermark_ms:
         await close_due(run)
     if run.group.wanted:
         await run.park()
@@ -291,7 +292,7 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
         join.rebuild(rows, closed_to, (late[LEFT], late[RIGHT]))
     run.join = join
     run.join_closed_to = join.closed_to
-    run.join_delay_ms = (spec.after_ms + spec.grace_ms if spec.waits else spec.retention_ms) + 1
+    run.event_time.join_delay_ms = (spec.after_ms + spec.grace_ms if spec.waits else spec.retention_ms) + 1
     return join
 
 

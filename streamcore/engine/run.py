@@ -1,7 +1,6 @@
 """A run: one agent on one partition, from the last commit to the next error, restart or stop."""
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Mapping
 from inspect import isawaitable
 from typing import Any
@@ -13,9 +12,10 @@ from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
 from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
+from streamcore.engine.event_time import EventTime
 from streamcore.engine.failures import Failures, Identity
 from streamcore.engine.group import CommitGroup
-from streamcore.engine.inputs import FOREVER, NO_TIME, Chunk, Input
+from streamcore.engine.inputs import NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
 from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
@@ -42,7 +42,7 @@ class Run:
     """One agent on one partition.
 
     Invariants: `position` is the first event not done; between two events (`can_commit`) tables, outputs and
-    positions belong to the same prefix of the input; `out_watermark_ms` never goes back.
+    positions belong to the same prefix of the input.
     """
 
     def __init__(self, services: Services, task: StreamTask, agent: Agent, declared: dict[str, Table]) -> None:
@@ -57,10 +57,8 @@ class Run:
         self.progress = Progress(0)
         self.join: IntervalJoin | None = None
         self.join_closed_to: ClosedTo | None = None
-        self.join_delay_ms = 0  # how far a join's output lags behind its input, in event time
         self.tables: dict[str, TablePartition | WindowPartition] = {}
-        self.watermark_ms = NO_TIME  # of the input
-        self.out_watermark_ms = NO_TIME  # of what reaches the agent's body: behind a join, it is later
+        self.event_time = EventTime(self)
         self.closing_ms: int | None = None  # the time of what on_window_close sends
         self.interrupted = False  # boundary() is due before the next event
         self.stopping = False
@@ -77,11 +75,6 @@ class Run:
         self.late_total = 0
         self.last_progress_ms = now_ms
         self.failed: asyncio.Future[None] | None = None  # set by the worker; an exception here stops it
-        self._timed = False
-        self._wake_ms = FOREVER
-        self.next_deadline_ms = FOREVER  # in the agent's event time
-        self._final_ms = NO_TIME  # the watermark at the end of the loaded chunk
-        self._clock_target_ms = NO_TIME
         self._signal: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._restarting = False
@@ -198,11 +191,7 @@ class Run:
         main.max_timestamp_ms = state.get("times", {}).get(main.tp.topic, NO_TIME)
         main.idle = main.tp.topic in state.get("idle", ())
         main.last_data_ms = self.services.clock.now_ms()
-        self.watermark_ms = state.get("watermark", NO_TIME)
-        self.out_watermark_ms = state.get("out_watermark", NO_TIME)
-        self._timed = False
-        self._wake_ms = self.next_deadline_ms = FOREVER
-        self._clock_target_ms = NO_TIME
+        self.event_time.restore(state)
         self._shared = None
         self.progress = Progress(main.position)
         self.cursors = [Cursor(self) for _ in range(self.agent.concurrency)]
@@ -212,7 +201,7 @@ class Run:
             if table is not None:
                 self._attach(table)
                 if table.window is not None:
-                    self.watch_time(self.cursors[0])
+                    self.event_time.watch(self.cursors[0])
         self.is_clean = True
         self.interrupted = bool(self.failures.known) or self.group.wanted
 
@@ -334,60 +323,6 @@ class Run:
             return not self.tables or (self.parked and self.is_clean and self.progress.in_flight == 0)
         return self.parked and self.is_clean
 
-    def load(self, cursor: Cursor, chunk: Chunk) -> None:
-        """A chunk's events are next."""
-        cursor.chunk = chunk
-        cursor.index = 0
-        source = cursor.input
-        self._final_ms = max(self.watermark_ms, source.greatest_time(chunk))
-        self.group.progressed()
-        cursor.times = chunk.timestamps
-        if self._timed:
-            source.watermarks(chunk, self.watermark_ms)
-            cursor.times = chunk.timestamps
-        if chunk.error is not None:
-            self.interrupt()
-
-    def must_stop_at(self, chunk: Chunk, index: int) -> bool:
-        """Whether `boundary` has something to do before this event."""
-        if self.interrupted:
-            return True
-        watermarks = chunk.watermarks
-        return watermarks is not None and watermarks[index] >= self.next_deadline_ms
-
-    def next_stop(self, chunk: Chunk, index: int) -> int:
-        """The index of the next event before which `boundary` is due, as far as can be known now."""
-        if self.failures.known:
-            return index + 1
-        if self._final_ms < self.next_deadline_ms:
-            return len(chunk.values)
-        watermarks = chunk.watermarks
-        assert watermarks is not None, "a deadline needs event time"
-        return max(index + 1, bisect_left(watermarks, self.next_deadline_ms, index))
-
-    def unload(self, cursor: Cursor, chunk: Chunk) -> None:
-        """All of a chunk's events are done, or held by the cursor."""
-        cursor.chunk = cursor.times = None
-        source = cursor.input
-        source.position = chunk.next_offset
-        self._set_watermark(self._final_ms)
-        source.max_timestamp_ms = max(source.max_timestamp_ms, self._final_ms)
-        self.events_total += len(chunk.values)
-        self.last_progress_ms = self.services.clock.now_ms()
-
-    def leave(self, chunk: Chunk, source: Input, done: int) -> None:
-        """The first `done` events of a loaded chunk are done; the others are given out again."""
-        self._set_watermark(max(source.times(chunk)[:done]))
-        source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
-        source.put_back(chunk, done)
-        self.events_total += done
-
-    def _set_watermark(self, watermark_ms: int) -> None:
-        if watermark_ms > self.watermark_ms:
-            self.watermark_ms = watermark_ms
-        if self.join is None and watermark_ms > self.out_watermark_ms:
-            self.out_watermark_ms = watermark_ms
-
     def refresh_interrupt(self) -> None:
         self.interrupted = False
         if self.stopping or self.group.wanted or self.failures.known:
@@ -401,8 +336,9 @@ class Run:
         """
         chunk = cursor.chunk
         assert chunk is not None, "there is an event to come"
-        self._set_watermark(cursor.input.watermarks(chunk, self.watermark_ms)[cursor.index])
-        if self.next_deadline_ms <= self.out_watermark_ms:
+        time = self.event_time
+        time.advance_to(cursor.input.watermarks(chunk, time.watermark_ms)[cursor.index])
+        if time.next_deadline_ms <= time.out_watermark_ms:
             await close_due(self)
         skip = False
         if chunk.error is not None:
@@ -471,8 +407,8 @@ class Run:
             fetched, timed_out = await self._wait(wanted, timeout_s)
             if self.stopping:
                 return False
-            if self._clock_target_ms > self.watermark_ms:
-                await self._advance_by_clock()
+            if self.event_time.is_behind_clock:
+                await self.event_time.follow_clock()
                 return True
             if self._take_in(fetched) or timed_out:
                 return True
@@ -535,113 +471,6 @@ class Run:
         self.failing = failing
         return has_records
 
-    # -- event time ----------------------------------------------------------------------------------------------------
-
-    def watch_time(self, cursor: Cursor) -> None:
-        """From now on event time matters to this run, event by event."""
-        if self.agent.concurrency > 1:
-            raise UsageError(f"agent {self.agent.name}: windows and wake_at need events in order, so concurrency is 1")
-        if not self._timed:
-            self._timed = True
-            if cursor.chunk is not None:
-                cursor.input.watermarks(cursor.chunk, self.watermark_ms)
-                cursor.times = cursor.chunk.timestamps
-                # The loop does not know yet where to stop in this chunk.
-                self.interrupt()
-                # Up to here nobody had asked; the events before this one count.
-                self._set_watermark(cursor.watermark_ms())
-        self.find_deadline()
-
-    def wake_at(self, time_ms: int) -> None:
-        self._wake_ms = min(self._wake_ms, time_ms)
-        self.on_deadline(time_ms)
-
-    def pop_wake(self) -> int | None:
-        """The moment asked for, if it has come."""
-        if self._wake_ms > self.out_watermark_ms:
-            return None
-        wake_ms, self._wake_ms = self._wake_ms, FOREVER
-        self.find_deadline()
-        return wake_ms
-
-    def on_deadline(self, deadline_ms: int) -> None:
-        """Something wants to be told when event time reaches `deadline_ms`."""
-        if deadline_ms < self.next_deadline_ms:
-            self.next_deadline_ms = deadline_ms
-            if self._final_ms >= deadline_ms:
-                self.interrupt()
-
-    def window_partitions(self) -> list[tuple[str, WindowPartition]]:
-        """The windowed tables that the run has used, by name."""
-        return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
-
-    def find_deadline(self) -> None:
-        """Work out anew when something is due next."""
-        deadlines = [self._wake_ms]
-        for _, table in self.window_partitions():
-            if (deadline_ms := table.deadline_ms()) is not None:
-                deadlines.append(deadline_ms)
-        self.next_deadline_ms = min(deadlines)
-        if self._final_ms >= self.next_deadline_ms:
-            self.interrupt()  # the loop looks again where to stop
-
-    def deadline_ms(self) -> int:
-        """The input watermark at which something is due."""
-        deadline_ms = self.next_deadline_ms
-        if deadline_ms < FOREVER:
-            deadline_ms += self.join_delay_ms
-        if self.join is not None and (closing_ms := self.join.deadline_ms()) is not None:
-            deadline_ms = min(deadline_ms, closing_ms)
-        return deadline_ms
-
-    @property
-    def has_waiting_rows(self) -> bool:
-        """Whether a joined row waits for the watermark."""
-        return self.join is not None and self.join.deadline_ms() is not None
-
-    def tick(self, now_ms: int) -> None:
-        """The clock moves on: inputs go idle, and event time follows the clock where nothing else moves it."""
-        if not self.waiting or self._clock_target_ms > self.watermark_ms:
-            return
-        for source in self.inputs:
-            if source.is_caught_up and now_ms - source.last_data_ms >= self.services.idle_after_ms:
-                source.idle = True
-        deadline_ms = self.deadline_ms()
-        if deadline_ms >= FOREVER:
-            return
-        target_ms = self.watermark_candidate(now_ms)
-        if target_ms >= deadline_ms and target_ms > self.watermark_ms:
-            self._clock_target_ms = target_ms
-            self.wake()
-
-    def watermark_candidate(self, now_ms: int | None = None) -> int:
-        """The least event time of the inputs that are not idle; when all are, the greatest moves on by the clock."""
-        active = [source.max_timestamp_ms for source in self.inputs if not source.idle]
-        if active:
-            return min(active)
-        if now_ms is None:
-            return NO_TIME
-        return max(
-            (
-                source.max_timestamp_ms + now_ms - source.last_data_ms
-                for source in self.inputs
-                if source.max_timestamp_ms > NO_TIME
-            ),
-            default=NO_TIME,
-        )
-
-    async def _advance_by_clock(self) -> None:
-        """Close what the clock says is over.
-
-        The new watermark is committed before anything acts on it, so that a crash in between acts on it again
-        instead of waiting for the clock with other data at hand: what was given out stays true.
-        """
-        self._set_watermark(self._clock_target_ms)
-        self._clock_target_ms = NO_TIME
-        await self.commit_now()
-        if self.join is None:
-            await close_due(self)
-
     # -- concurrency ---------------------------------------------------------------------------------------------------
 
     async def next_shared(self, cursor: Cursor) -> tuple[Chunk, int] | None:
@@ -674,8 +503,8 @@ class Run:
                     return None  # it is read again next time
                 if self._shared is None:
                     source.position = chunk.next_offset
-                    self._set_watermark(max(self.watermark_ms, source.greatest_time(chunk)))
-                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.watermark_ms)
+                    self.event_time.advance_to(source.greatest_time(chunk))
+                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.event_time.watermark_ms)
                 self.progress.hand_out(offset)
                 if not skip:
                     self.events_total += 1
@@ -693,14 +522,23 @@ class Run:
         self.late_total += 1
         self.services.metrics.late[(self.agent.name,)] += 1
 
+    @property
+    def has_waiting_rows(self) -> bool:
+        """Whether a joined row waits for the watermark."""
+        return self.join is not None and self.join.deadline_ms() is not None
+
     # -- tables --------------------------------------------------------------------------------------------------------
 
     def _attach(self, table: Table) -> TablePartition | WindowPartition:
         partition = self.task.attach(self, table)
         self.tables[table.name] = partition
-        if isinstance(partition, WindowPartition) and self.on_deadline not in partition.listeners:
-            partition.listeners.append(self.on_deadline)
+        if isinstance(partition, WindowPartition) and self.event_time.on_deadline not in partition.listeners:
+            partition.listeners.append(self.event_time.on_deadline)
         return partition
+
+    def window_partitions(self) -> list[tuple[str, WindowPartition]]:
+        """The windowed tables that the run has used, by name."""
+        return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
 
     def attach(self, table: Table) -> TablePartition | WindowPartition:
         """The table's partition, on its first use by this run."""
@@ -723,10 +561,10 @@ class Run:
         offsets = {source.tp.topic: source.position for source in self.inputs}
         offsets[main.tp.topic] = position
         state: dict[str, Any] = {"offsets": offsets}
-        if self.watermark_ms > NO_TIME:
-            state["watermark"] = self.watermark_ms
-        if self.out_watermark_ms > NO_TIME:
-            state["out_watermark"] = self.out_watermark_ms
+        if self.event_time.watermark_ms > NO_TIME:
+            state["watermark"] = self.event_time.watermark_ms
+        if self.event_time.out_watermark_ms > NO_TIME:
+            state["out_watermark"] = self.event_time.out_watermark_ms
         times = {s.tp.topic: s.max_timestamp_ms for s in self.inputs if s.max_timestamp_ms > NO_TIME}
         if times:
             state["times"] = times

@@ -109,7 +109,7 @@ def _agent(worker: "Worker", name: str, ends: dict[TP, int]) -> dict[str, Any]:
 
 
 def _run(worker: "Worker", run: Run, ends: dict[TP, int]) -> dict[str, Any]:
-    positions = run_positions(run)
+    positions, deadline_ms = run_positions(run), run.event_time.next_deadline_ms
     is_busy = not run.parked and lag(run, ends) > 0
     return {
         "partition": run.task.partition,
@@ -126,8 +126,8 @@ def _run(worker: "Worker", run: Run, ends: dict[TP, int]) -> dict[str, Any]:
             }
             for source in run.inputs
         ],
-        "watermark_ms": _time(run.out_watermark_ms),
-        "next_deadline_ms": run.next_deadline_ms if run.next_deadline_ms < FOREVER else None,
+        "watermark_ms": _time(run.event_time.out_watermark_ms),
+        "next_deadline_ms": deadline_ms if deadline_ms < FOREVER else None,
         "waiting_rows": run.join.row_count if run.join is not None else 0,
         "held_back_by": held_back_by(worker, run, ends),
         "in_flight": run.progress.in_flight if run.agent.concurrency > 1 else int(is_busy),
@@ -156,11 +156,11 @@ def held_back_by(worker: "Worker", run: Run, ends: dict[TP, int]) -> str:
     waiting = [source for source in run.inputs if not source.idle and source.max_timestamp_ms == NO_TIME]
     if waiting:
         return f"{waiting[0].tp} has given no event time yet; it counts as idle soon"
-    if run.join is not None and run.join.deadline_ms() is not None:
+    if run.has_waiting_rows:
         slowest = min((s for s in run.inputs if not s.idle), key=lambda s: s.max_timestamp_ms, default=None)
         who = f"held by {slowest.tp}" if slowest is not None else "all inputs are idle, the clock moves it on"
         return f"joined rows wait for the watermark ({who})"
-    if run.next_deadline_ms < FOREVER:
+    if run.event_time.next_deadline_ms < FOREVER:
         return "open windows wait for the watermark"
     return "nothing: it has done all there is"
 
@@ -255,8 +255,8 @@ async def refresh_metrics(worker: "Worker") -> None:
     metrics.events.clear()
     for run in worker.runs:
         metrics.events[(run.agent.name,)] += run.events_total
-        if run.out_watermark_ms > NO_TIME:
-            metrics.watermark[(run.agent.name, str(run.task.partition))] = run.out_watermark_ms / 1000
+        if run.event_time.out_watermark_ms > NO_TIME:
+            metrics.watermark[(run.agent.name, str(run.task.partition))] = run.event_time.out_watermark_ms / 1000
     ends = {info.tp: info.log_end_offset for info in await worker.services.transport.describe_partitions()}
     metrics.lag.clear()
     for run in worker.runs:

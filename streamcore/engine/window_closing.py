@@ -16,14 +16,14 @@ async def close_due(run: "Run") -> None:
     run.group.progressed()
     for name, partition in run.window_partitions():
         # A table that several agents write closes when the last of them has come so far.
-        limit_ms = min(other.out_watermark_ms for other in run.group.runs if name in other.tables)
+        limit_ms = min(other.event_time.out_watermark_ms for other in run.group.runs if name in other.tables)
         table = run.declared[name]
         for start_ms in partition.due(limit_ms):
             if table.on_window_close is not None:
                 await _tell(run, table, partition, start_ms)
             partition.close(start_ms)
         partition.expire(limit_ms)
-    run.find_deadline()
+    run.event_time.find_deadline()
 
 
 async def _tell(run: "Run", table: Table, partition: WindowPartition, start_ms: int) -> None:

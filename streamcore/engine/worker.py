@@ -325,7 +325,7 @@ class Worker:
             await asyncio.sleep(TICK_S)
             now_ms = self.services.clock.now_ms()
             for run in self.runs:
-                run.tick(now_ms)
+                run.event_time.tick(now_ms)
 
     async def _supervise(self, name: str, function: Callable[[], Awaitable[Any]]) -> None:
         """Run a task; when it fails, say so and start it again. A usage error is not worth another try."""
