@@ -181,7 +181,7 @@ class Cursor:
                 yield Watermark(wake_ms)
             chunk = self.input.next_chunk()
             if chunk is None:
-                if not await run.more():
+                if not await run.fetcher.more():
                     return
                 continue
             self._load(chunk)
@@ -242,9 +242,9 @@ class Cursor:
             if chunk is None:
                 if batch and within_ms is not None:
                     # What is held has had no effect yet: the run stands still for a commit while it waits.
-                    alive = await run.more(timeout_s=max(0.0, deadline_s - loop.time()))
+                    alive = await run.fetcher.more(timeout_s=max(0.0, deadline_s - loop.time()))
                 else:
-                    alive = await run.more()
+                    alive = await run.fetcher.more()
                 if not alive:
                     return
                 if batch and within_ms is not None and loop.time() >= deadline_s:

@@ -137,7 +137,7 @@ class EventTime:
         target_ms = self._candidate(now_ms)
         if target_ms >= deadline_ms and target_ms > self.watermark_ms:
             self._clock_target_ms = target_ms
-            run.wake()
+            run.fetcher.wake()
 
     def _candidate(self, now_ms: int) -> int:
         """The least event time of the inputs that are not idle; when all are, the greatest moves on by the clock."""

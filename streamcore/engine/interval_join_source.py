@@ -105,7 +105,7 @@ async def joined_rows(
         if side is None:
             is_fresh = True
             _settle(run)
-            if not await run.more():
+            if not await run.fetcher.more():
                 return
             continue
         if is_fresh:

@@ -14,6 +14,7 @@ from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
 from streamcore.engine.event_time import EventTime
 from streamcore.engine.failures import Failures, Identity
+from streamcore.engine.fetcher import Fetcher
 from streamcore.engine.group import CommitGroup
 from streamcore.engine.inputs import NO_TIME, Chunk, Input
 from streamcore.engine.progress import Progress
@@ -21,21 +22,18 @@ from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import StreamTask
 from streamcore.engine.window_closing import close_due
-from streamcore.errors import OffsetOutOfRangeError, StateError, StreamcoreError, UsageError
+from streamcore.errors import StateError, StreamcoreError, UsageError
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.state.store import META
 from streamcore.streams import Stream
 from streamcore.tables import Table
 from streamcore.topics import Topic
-from streamcore.transport.base import EARLIEST, Committed, Fetched
+from streamcore.transport.base import EARLIEST, Committed
 from streamcore.types import TP
 
-# How long a fetch may wait in the log for data; it is woken by data, so this only bounds a lost wake-up.
-FETCH_WAIT_MS = 30_000
 # Per partition, of stored bytes, which are decoded as they are used. 128 KiB cost W1 a tenth, 1 MiB gained it nothing.
 FETCH_MAX_BYTES = 512 << 10
-FETCH_RETRY_S = 1.0  # after an error that may pass
 
 
 class Run:
@@ -53,6 +51,7 @@ class Run:
         self.group = CommitGroup(services, task, self)
         now_ms = services.clock.now_ms()
         self.inputs = [Input(TP(agent.topic.name, task.partition), agent.topic, now_ms)]
+        self.fetcher = Fetcher(self, FETCH_MAX_BYTES)
         self.cursors: list[Cursor] = []
         self.progress = Progress(0)
         self.join: IntervalJoin | None = None
@@ -75,7 +74,6 @@ class Run:
         self.late_total = 0
         self.last_progress_ms = now_ms
         self.failed: asyncio.Future[None] | None = None  # set by the worker; an exception here stops it
-        self._signal: asyncio.Future[None] | None = None
         self._main: asyncio.Task[None] | None = None
         self._restarting = False
         self._left = asyncio.Event()  # cleared from `restart` until the agent's code has been left
@@ -125,7 +123,7 @@ class Run:
                 self.phase = "running"
                 before = self.events_total
                 await self._execute()
-                self._obey_restart()
+                self.obey_restart()
                 if self.stopping:
                     break
                 if self.events_total == before and not any(c.chunk or c.held for c in self.cursors):
@@ -286,7 +284,7 @@ class Run:
                 self._main.uncancel()
         self._left.set()
 
-    def _obey_restart(self) -> None:
+    def obey_restart(self) -> None:
         """An agent that has swallowed its cancellation does not go on with what was rolled back."""
         if self._restarting:
             raise asyncio.CancelledError
@@ -295,16 +293,11 @@ class Run:
         """Take no further event."""
         self.stopping = True
         self.interrupt()
-        self.wake()
+        self.fetcher.wake()
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """The asyncio tasks that the agent's function runs in."""
         return [task for task in (self._main, *self._bodies) if task is not None and not task.done()]
-
-    def wake(self) -> None:
-        """Look at what has changed."""
-        if self._signal is not None and not self._signal.done():
-            self._signal.set_result(None)
 
     def interrupt(self) -> None:
         """Have boundary() looked at before the next event."""
@@ -355,7 +348,7 @@ class Run:
 
     async def park(self) -> None:
         """Stand still for a commit."""
-        self._obey_restart()
+        self.obey_restart()
         self.parked = True
         try:
             self.group.on_parked()
@@ -365,7 +358,7 @@ class Run:
 
     async def commit_now(self) -> None:
         """Commit what is done before anything else happens."""
-        self._obey_restart()
+        self.obey_restart()
         self.parked = True
         try:
             group = self.group
@@ -375,101 +368,6 @@ class Run:
             await self.group.wait_open()
         finally:
             self.parked = False
-
-    # -- input ---------------------------------------------------------------------------------------------------------
-
-    async def more(self, timeout_s: float | None = None) -> bool:
-        """Wait for input, for a deadline by the clock, or for `timeout_s`.
-
-        Returns:
-            False when the worker stops.
-        """
-        transport = self.services.transport
-        self._obey_restart()
-        while not self.stopping:
-            wanted = {source.tp: source.fetch_position for source in self.inputs if source.is_empty}
-            fetched = await transport.fetch(wanted, max_bytes=FETCH_MAX_BYTES, max_wait_ms=0)
-            await asyncio.sleep(0)  # every partition has its turn
-            if self.group.wanted:
-                await self.park()
-            if self.stopping:
-                return False
-            if self._take_in(fetched):
-                return True
-            if any(source.fetch_position != wanted.get(source.tp, source.fetch_position) for source in self.inputs):
-                continue  # a place was gone, or a gap: what `wanted` says is out of date
-            answered = {part.tp for part in fetched}
-            for source in self.inputs:
-                if source.tp in wanted and source.tp not in answered:
-                    source.high_watermark = source.fetch_position  # nothing came: that was all
-            if any(not source.is_empty for source in self.inputs):
-                return True
-            fetched, timed_out = await self._wait(wanted, timeout_s)
-            if self.stopping:
-                return False
-            if self.event_time.is_behind_clock:
-                await self.event_time.follow_clock()
-                return True
-            if self._take_in(fetched) or timed_out:
-                return True
-            if self.failing is not None:
-                await asyncio.sleep(FETCH_RETRY_S)
-        return False
-
-    async def _wait(self, wanted: dict[TP, int], timeout_s: float | None) -> tuple[list[Fetched], bool]:
-        """Nothing to do until the log, the clock or the worker says so; commits go through meanwhile."""
-        loop = asyncio.get_running_loop()
-        self._signal = loop.create_future()
-        self.phase = "idle"
-        self.parked = self.waiting = True
-        self.group.on_parked()
-        self.group.drained()
-        poll = loop.create_task(
-            self.services.transport.fetch(wanted, max_bytes=FETCH_MAX_BYTES, max_wait_ms=FETCH_WAIT_MS),
-            name=f"fetch {self.name}",
-        )
-        try:
-            futures: set[asyncio.Future[Any]] = {poll, self._signal}
-            await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            timed_out = not poll.done() and not self._signal.done()
-            self.waiting = False
-            self.phase = "running"
-            await self.group.wait_open()
-        finally:
-            # Also where the agent's own timeout ends the wait: it goes on, and must not be taken for still.
-            self.parked = self.waiting = False
-            self._signal = None
-            if not poll.done():
-                poll.cancel()
-        if poll.done() and not poll.cancelled():
-            return poll.result(), False
-        return [], timed_out
-
-    def _take_in(self, fetched: list[Fetched]) -> bool:
-        """Hand fetched records to their inputs; True if there are any."""
-        now_ms = self.services.clock.now_ms()
-        has_records = False
-        failing: str | None = None
-        for part in fetched:
-            source = next(source for source in self.inputs if source.tp == part.tp)
-            if part.error is None:
-                has_records = source.offer(part, now_ms) or has_records
-            elif isinstance(part.error, OffsetOutOfRangeError):
-                low, high = part.error.log_start_offset, part.error.log_end_offset
-                target = low if source.fetch_position < low else high
-                logger.warning(
-                    "%s: %s has no offset %d any more (retention, or a shorter log); going on at %d",
-                    self.name, part.tp, source.fetch_position, target,
-                )  # fmt: skip
-                source.seek(target)
-                self.group.progressed()
-                return self._take_in([])
-            else:
-                failing = f"{part.tp}: {part.error}"
-                if self.failing != failing:
-                    logger.error("%s cannot read %s: %s", self.name, part.tp, part.error)
-        self.failing = failing
-        return has_records
 
     # -- concurrency ---------------------------------------------------------------------------------------------------
 
@@ -483,7 +381,7 @@ class Run:
                 if self._shared is None:
                     chunk = self.inputs[0].next_chunk()
                     if chunk is None:
-                        if not await self.more():
+                        if not await self.fetcher.more():
                             return None
                         continue
                     self.group.progressed()
