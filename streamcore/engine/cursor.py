@@ -218,7 +218,7 @@ class Cursor:
                 self.offset = None
                 self.chunk = None
                 run.on_event_done()
-            place = await run.next_shared(self)
+            place = await run.shared_input.next_event()
             if place is None:
                 return
             self.chunk, self.index = place

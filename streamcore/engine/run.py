@@ -16,10 +16,11 @@ from streamcore.engine.event_time import EventTime
 from streamcore.engine.failures import Failures, Identity
 from streamcore.engine.fetcher import Fetcher
 from streamcore.engine.group import CommitGroup
-from streamcore.engine.inputs import NO_TIME, Chunk, Input
+from streamcore.engine.inputs import NO_TIME, Input
 from streamcore.engine.progress import Progress
 from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
+from streamcore.engine.shared_input import SharedInput
 from streamcore.engine.stream_task import StreamTask
 from streamcore.engine.window_closing import close_due
 from streamcore.errors import StateError, StreamcoreError, UsageError
@@ -53,6 +54,7 @@ class Run:
         self.inputs = [Input(TP(agent.topic.name, task.partition), agent.topic, now_ms)]
         self.fetcher = Fetcher(self, FETCH_MAX_BYTES)
         self.cursors: list[Cursor] = []
+        self.shared_input = SharedInput(self)  # used with concurrency
         self.progress = Progress(0)
         self.join: IntervalJoin | None = None
         self.join_closed_to: ClosedTo | None = None
@@ -81,8 +83,6 @@ class Run:
         self._rejoining: CommitGroup | None = None  # the group whose roll-back the run waits for
         self._failed_at: list[Identity] = []
         self._bodies: list[asyncio.Task[None]] = []
-        self._handing_out = asyncio.Lock()
-        self._shared: tuple[Chunk, int] | None = None
         self._topic_sinks: list[Topic] = [
             sink.topic if isinstance(sink, Agent) else sink for sink in agent.sinks if isinstance(sink, Topic | Agent)
         ]
@@ -190,7 +190,7 @@ class Run:
         main.idle = main.tp.topic in state.get("idle", ())
         main.last_data_ms = self.services.clock.now_ms()
         self.event_time.restore(state)
-        self._shared = None
+        self.shared_input.reset()
         self.progress = Progress(main.position)
         self.cursors = [Cursor(self) for _ in range(self.agent.concurrency)]
         # A window that was open must close, also when no event comes that touches its table; and pages show the rows.
@@ -368,47 +368,6 @@ class Run:
             await self.group.wait_open()
         finally:
             self.parked = False
-
-    # -- concurrency ---------------------------------------------------------------------------------------------------
-
-    async def next_shared(self, cursor: Cursor) -> tuple[Chunk, int] | None:
-        """The next event for one of several instances; None when the worker stops."""
-        async with self._handing_out:
-            while not self.stopping:
-                if self.group.wanted and self.tables:
-                    await self.park()
-                    continue
-                if self._shared is None:
-                    chunk = self.inputs[0].next_chunk()
-                    if chunk is None:
-                        if not await self.fetcher.more():
-                            return None
-                        continue
-                    self.group.progressed()
-                    self._shared = (chunk, 0)
-                chunk, index = self._shared
-                self._shared = (chunk, index + 1) if index + 1 < len(chunk.values) else None
-                source, offset = self.inputs[0], chunk.records[index].offset
-                # Before it is handed out: a commit that it waits for must not wait for it.
-                if chunk.error is not None:
-                    self.failures.undecodable(source, chunk, index)
-                    skip = True
-                else:
-                    skip = bool(self.failures.known) and await self.failures.face(
-                        (source.tp, offset), source, chunk, index
-                    )
-                if self.stopping:
-                    return None  # it is read again next time
-                if self._shared is None:
-                    source.position = chunk.next_offset
-                    self.event_time.advance_to(source.greatest_time(chunk))
-                    source.max_timestamp_ms = max(source.max_timestamp_ms, self.event_time.watermark_ms)
-                self.progress.hand_out(offset)
-                if not skip:
-                    self.events_total += 1
-                    return chunk, index
-                self.progress.done(offset)
-            return None
 
     def on_event_done(self) -> None:
         """One of several events in flight is done."""
