@@ -22,6 +22,7 @@ from zlib import error as zlib_error
 import orjson
 
 from streamcore.engine import changelogs
+from streamcore.engine.run_state import offsets_in, run_entry, state_of
 from streamcore.engine.services import logger
 from streamcore.engine.stream_task import Logged
 from streamcore.errors import RecordTooLargeError, StreamcoreError, UnknownTopicError, ValueRefusedError
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
 
 
 _PACKED = "zlib:"  # what a long metadata text begins with
-
-
-def run_entry(agent: str) -> bytes:
-    """META's key of a run's state."""
-    return f"run:{agent}".encode()
 
 
 def changelog_entry(table: str) -> bytes:
@@ -56,7 +52,7 @@ class Snapshot:
 
     def __init__(self, group: "CommitGroup") -> None:
         self.group = group
-        self.states = {run: run.state() for run in group.runs}
+        self.states = {run: state_of(run) for run in group.runs}
         self.tables = dict(group.tables)
         self.rows: dict[str, list[Row]] = {}
         for name, table in self.tables.items():
@@ -86,11 +82,11 @@ async def commit(snapshot: Snapshot) -> None:
     # repeats what is not on the log yet.
     async with task.logging:
         logged = task.logged.changed_by(
-            {run.agent.name: (state, run.offsets(state)) for run, state in states.items()}, ends
+            {run.agent.name: (state, offsets_in(state, task.partition)) for run, state in states.items()}, ends
         )
         offsets: dict[TP, Committed] = {}
-        for run, state in states.items():
-            for tp in run.offsets(state):
+        for state in states.values():
+            for tp in offsets_in(state, task.partition):
                 # Agents that read the same partition share the group's offset: the one furthest behind counts.
                 offsets[tp] = Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
         await services.transport.commit(services.group, offsets)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.engine.commit import metadata_content
 from streamcore.engine.failures import CLOSE
 from streamcore.engine.inputs import NO_TIME, Chunk, Input
+from streamcore.engine.run_state import begin_at, restore_input
 from streamcore.engine.sending import forward
 from streamcore.engine.services import logger
 from streamcore.engine.window_closing import close_due
@@ -266,11 +267,8 @@ async def _open(run: "Run", spec: IntervalJoinSpec, accept: Callable[[Any], bool
             offset = (await services.transport.list_offsets([right.tp], EARLIEST))[right.tp]
         else:
             offset = committed.offset
-        state = await run.begin_at(right.tp, offset)
-    offset = state["offsets"][right.tp.topic]
-    right.seek(offset)
-    right.max_timestamp_ms = state.get("times", {}).get(right.tp.topic, NO_TIME)
-    right.idle = right.tp.topic in state.get("idle", ())
+        state = await begin_at(run, right.tp, offset)
+    restore_input(right, state)
     # Where the log ends now: an input that is empty from the start must not be waited for.
     for source in (main, right):
         source.high_watermark = (await services.transport.list_offsets([source.tp], LATEST))[source.tp]

@@ -7,7 +7,8 @@ import orjson
 
 from streamcore.agents import Agent
 from streamcore.engine import changelogs
-from streamcore.engine.commit import changelog_entry, metadata_content, run_entry
+from streamcore.engine.commit import changelog_entry, metadata_content
+from streamcore.engine.run_state import run_entry
 from streamcore.engine.services import Services, logger
 from streamcore.engine.stream_task import Logged, StreamTask
 from streamcore.errors import StateError

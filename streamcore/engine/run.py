@@ -1,23 +1,20 @@
 """A run: one agent on one partition, from the last commit to the next error, restart or stop."""
 
 import asyncio
-from collections.abc import Mapping
 from inspect import isawaitable
 from typing import Any
-
-import orjson
 
 from streamcore.agents import Agent
 from streamcore.codecs import codec_for
 from streamcore.context import current_cursor
-from streamcore.engine.commit import run_entry
 from streamcore.engine.cursor import Cursor
 from streamcore.engine.event_time import EventTime
 from streamcore.engine.failures import Failures, Identity
 from streamcore.engine.fetcher import Fetcher
 from streamcore.engine.group import CommitGroup
-from streamcore.engine.inputs import NO_TIME, Input
+from streamcore.engine.inputs import Input
 from streamcore.engine.progress import Progress
+from streamcore.engine.run_state import restore_input
 from streamcore.engine.sending import emit
 from streamcore.engine.services import Services, logger
 from streamcore.engine.shared_input import SharedInput
@@ -26,11 +23,9 @@ from streamcore.engine.window_closing import close_due
 from streamcore.errors import StateError, StreamcoreError, UsageError
 from streamcore.operators.interval_join import ClosedTo, IntervalJoin
 from streamcore.state.partitions import TablePartition, WindowPartition
-from streamcore.state.store import META
 from streamcore.streams import Stream
 from streamcore.tables import Table
 from streamcore.topics import Topic
-from streamcore.transport.base import EARLIEST, Committed
 from streamcore.types import TP
 
 # Per partition, of stored bytes, which are decoded as they are used. 128 KiB cost W1 a tenth, 1 MiB gained it nothing.
@@ -155,39 +150,13 @@ class Run:
         self.phase = "stopped"
         self.group.on_parked()
 
-    async def begin(self, committed: Mapping[TP, Committed]) -> None:
-        """Put down where the run begins, unless an earlier worker has.
-
-        Before any run of the task does anything: what one of them commits says where the others are.
-        """
-        tp = self.inputs[0].tp
-        if self.agent.name not in self.task.run_states:
-            start = await self.services.transport.list_offsets([tp], EARLIEST)
-            await self.begin_at(tp, committed[tp].offset if tp in committed else start[tp])
-
-    async def begin_at(self, tp: TP, offset: int) -> dict[str, Any]:
-        """Put down where an input begins.
-
-        A crash in the first commit can leave offsets in the group and nothing in the store: the store must win.
-        """
-        task, agent = self.task, self.agent.name
-        async with task.logging:
-            state = task.run_states.get(agent, {})
-            state = {**state, "offsets": {**state.get("offsets", {}), tp.topic: offset}}
-            task.store.write([(META, run_entry(agent), orjson.dumps(state))])
-            task.run_states[agent] = state
-            task.logged = task.logged.changed_by({agent: (state, self.offsets(state))}, {})
-        return state
-
     def _prepare(self) -> None:
         """Everything as the last commit left it."""
         self.parked = self.waiting = False
         self.join = None
         del self.inputs[1:]
         state, main = self.task.run_states[self.agent.name], self.inputs[0]
-        main.seek(state["offsets"][main.tp.topic])
-        main.max_timestamp_ms = state.get("times", {}).get(main.tp.topic, NO_TIME)
-        main.idle = main.tp.topic in state.get("idle", ())
+        restore_input(main, state)
         main.last_data_ms = self.services.clock.now_ms()
         self.event_time.restore(state)
         self.shared_input.reset()
@@ -197,7 +166,7 @@ class Run:
         for name in state.get("tables", ()):
             table = self.declared.get(name)
             if table is not None:
-                self._attach(table)
+                self.attach(table)
                 if table.window is not None:
                     self.event_time.watch(self.cursors[0])
         self.is_clean = True
@@ -369,6 +338,11 @@ class Run:
         finally:
             self.parked = False
 
+    @property
+    def has_waiting_rows(self) -> bool:
+        """Whether a joined row waits for the watermark."""
+        return self.join is not None and self.join.deadline_ms() is not None
+
     def on_event_done(self) -> None:
         """One of several events in flight is done."""
         self.last_progress_ms = self.services.clock.now_ms()
@@ -379,14 +353,10 @@ class Run:
         self.late_total += 1
         self.services.metrics.late[(self.agent.name,)] += 1
 
-    @property
-    def has_waiting_rows(self) -> bool:
-        """Whether a joined row waits for the watermark."""
-        return self.join is not None and self.join.deadline_ms() is not None
-
     # -- tables --------------------------------------------------------------------------------------------------------
 
-    def _attach(self, table: Table) -> TablePartition | WindowPartition:
+    def attach(self, table: Table) -> TablePartition | WindowPartition:
+        """The table's partition, on its first use by this run."""
         partition = self.task.attach(self, table)
         self.tables[table.name] = partition
         if isinstance(partition, WindowPartition) and self.event_time.on_deadline not in partition.listeners:
@@ -397,10 +367,6 @@ class Run:
         """The windowed tables that the run has used, by name."""
         return [(name, table) for name, table in self.tables.items() if isinstance(table, WindowPartition)]
 
-    def attach(self, table: Table) -> TablePartition | WindowPartition:
-        """The table's partition, on its first use by this run."""
-        return self._attach(table)
-
     def attach_state(self, name: str, value_type: Any) -> TablePartition:
         full_name = f"{self.agent.name}-{name}"
         partition = self.tables.get(full_name)
@@ -408,36 +374,3 @@ class Run:
             partition = self.tables[full_name] = self.task.attach_state(self, full_name, codec_for(value_type))
         assert isinstance(partition, TablePartition), "a state is a plain table"
         return partition
-
-    # -- commit --------------------------------------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """Where the run stands, for the store and for the metadata of the group's offsets."""
-        main = self.inputs[0]
-        position = self.progress.position if self.agent.concurrency > 1 else self.cursors[0].position
-        offsets = {source.tp.topic: source.position for source in self.inputs}
-        offsets[main.tp.topic] = position
-        state: dict[str, Any] = {"offsets": offsets}
-        if self.event_time.watermark_ms > NO_TIME:
-            state["watermark"] = self.event_time.watermark_ms
-        if self.event_time.out_watermark_ms > NO_TIME:
-            state["out_watermark"] = self.event_time.out_watermark_ms
-        times = {s.tp.topic: s.max_timestamp_ms for s in self.inputs if s.max_timestamp_ms > NO_TIME}
-        if times:
-            state["times"] = times
-        if idle := [source.tp.topic for source in self.inputs if source.idle]:
-            state["idle"] = idle
-        if self.tables:
-            state["tables"] = sorted(self.tables)
-        if closed := {n: t.closed_to_ms for n, t in self.window_partitions() if t.closed_to_ms > NO_TIME}:
-            state["closed"] = closed
-        if self.join is not None:
-            state["join"] = {
-                "low": [self.join.low_offset(side) for side in range(len(self.inputs))],
-                "closed_to": list(self.join_closed_to) if self.join_closed_to is not None else None,
-                "late": [self.join.late_offsets(side) for side in range(len(self.inputs))],
-            }
-        return state
-
-    def offsets(self, state: dict[str, Any]) -> dict[TP, int]:
-        return {TP(topic, self.task.partition): offset for topic, offset in state["offsets"].items()}

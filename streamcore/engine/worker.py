@@ -15,6 +15,7 @@ from streamcore.engine.metrics import EngineMetrics
 from streamcore.engine.producer import Producer
 from streamcore.engine.recovery import Recovery, open_store
 from streamcore.engine.run import Run
+from streamcore.engine.run_state import begin
 from streamcore.engine.services import Services, logger
 from streamcore.engine.status import read_records, readable, refresh_metrics, status
 from streamcore.engine.stream_task import StreamTask
@@ -298,7 +299,7 @@ class Worker:
                     run = Run(services, task, agent, self.tables)
                     task.runs.append(run)
                     self.runs.append(run)
-                    await run.begin(committed)
+                    await begin(run, committed)
 
     def _path(self, partition: int) -> str | None:
         config = self.services.config

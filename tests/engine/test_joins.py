@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamcore as sc
+from streamcore.engine.run_state import state_of
 from streamcore.errors import PartitionsMismatchError
 from streamcore.types import TP, OutRecord
 
@@ -352,4 +353,4 @@ def test_rows_that_wait_do_not_grow_with_the_input() -> None:
             assert run.join is not None
             most = max(most, run.join.row_count)
         assert most < 20
-        assert len(run.state()["join"]["late"][0]) == 0
+        assert len(state_of(run)["join"]["late"][0]) == 0
