@@ -265,7 +265,7 @@ class AppTest:
     ) -> None:
         """Put a record on the log, and let the app work on it unless `settle` is False."""
         encoded = topic.encode(key, value, timestamp)
-        self._now(self.worker.send(topic, partition, *encoded, headers_of(headers)))
+        self._now(self.worker.outlet.send(topic, partition, *encoded, headers_of(headers)))
         if settle:
             self.settle()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,16 @@ from streamcore.engine.run_state import begin
 from streamcore.engine.services import Services, logger
 from streamcore.engine.status import read_records, readable, refresh_metrics, status
 from streamcore.engine.stream_task import StreamTask
+from streamcore.engine.task_tables import TaskTables
+from streamcore.engine.topic_outlet import TopicOutlet
 from streamcore.engine.watchdog import Watchdog, is_drained
-from streamcore.errors import DecodeError, StreamcoreError, UsageError
-from streamcore.events import Event
-from streamcore.records.partitioner import partition_for
-from streamcore.state.partitions import TablePartition, WindowPartition, decode_key
+from streamcore.errors import StreamcoreError, UsageError
+from streamcore.state.partitions import WindowPartition, decode_key
 from streamcore.state.store import Store
 from streamcore.tables import Table
 from streamcore.topics import Topic
 from streamcore.transport import connect
-from streamcore.transport.base import EARLIEST, LATEST, Fetched, Transport
-from streamcore.types import TP
+from streamcore.transport.base import LATEST, Transport
 
 # Python's collector looks for cycles after every 700 allocations; records and values have none, and a chunk of them
 # would be looked at several times while it lives. Worth a third of the throughput.
@@ -102,6 +101,8 @@ class Worker:
         self.runs: list[Run] = []
         self.watchdog = Watchdog(self.services, milliseconds(config.watchdog_after))
         self.producer = Producer(self.services)
+        self.outlet = TopicOutlet(self.services, self.producer)
+        self.table_runtime = TaskTables(self.services, self.tasks)
         self.failing_tasks: dict[str, str] = {}
         self.extra_services: list[Service] = []
         self._recovery: dict[tuple[str, int], tuple[int, int]] = {}
@@ -245,9 +246,9 @@ class Worker:
         await self._declare_topics()
         self.phase = "recovering"
         for topic in self._declarations.topics.values():
-            topic.outlet = self
+            topic.outlet = self.outlet
         for table in self.tables.values():
-            table.runtime = self
+            table.runtime = self.table_runtime
         for service in self.extra_services:
             await service.start()
         await self._open_tasks()
@@ -424,95 +425,6 @@ class Worker:
         gc.set_threshold(*self._gc_threshold)
         self.phase = "stopped"
 
-    # -- topics and tables outside of agents ---------------------------------------------------------------------------
-
-    async def send(self, topic: Topic, *record: Any) -> Any:
-        return await self.producer.send(topic, *record)
-
-    def send_soon(self, topic: Topic, *record: Any) -> Any:
-        return self.producer.send_soon(topic, *record)
-
-    async def tail(self, topic: Topic, since_ms: int | None) -> AsyncIterator[Event]:
-        """Records of all partitions as they come; those that do not decode are left out."""
-        transport, services = self.services.transport, self.services
-        tps = self._partitions_of(topic)
-        when_ms = LATEST if since_ms is None else services.clock.now_ms() - since_ms
-        positions = dict(await transport.list_offsets(tps, when_ms))
-        while True:
-            for part in await transport.fetch(positions, max_wait_ms=30_000):
-                if part.error is not None:
-                    positions |= await transport.list_offsets([part.tp], LATEST)
-                    await asyncio.sleep(TICK_S)
-                    continue
-                positions[part.tp] = part.next_offset
-                for event in _decoded(topic, part):
-                    yield event
-
-    async def history(self, topic: Topic) -> AsyncIterator[Event]:
-        """Every record that is there now; those that do not decode are left out."""
-        transport = self.services.transport
-        tps = self._partitions_of(topic)
-        positions = dict(await transport.list_offsets(tps, EARLIEST))
-        ends = await transport.list_offsets(tps, LATEST)
-        for tp in tps:
-            while positions[tp] < ends[tp]:
-                fetched = await transport.fetch({tp: positions[tp]}, max_wait_ms=0)
-                if not fetched:
-                    break
-                if fetched[0].error is not None:
-                    raise fetched[0].error
-                positions[tp] = fetched[0].next_offset
-                for event in _decoded(topic, fetched[0]):
-                    if event.offset < ends[tp]:
-                        yield event
-
-    def _partitions_of(self, topic: Topic) -> list[TP]:
-        return [TP(topic.name, partition) for partition in range(self.services.partitions(topic.name))]
-
-    def _partition_count(self, table: Table) -> int:
-        return self.services.table_partitions.get(table.name, table.partitions or len(self.tasks))
-
-    def _task_for_key(self, table: Table, key: Any) -> StreamTask:
-        count = self._partition_count(table)
-        data = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else table.codec.dumps(key)
-        partition = partition_for(data, count)
-        if partition >= len(self.tasks):
-            raise UsageError(
-                f"table {table.name} has {count} partitions and no topic of an agent has so many: "
-                "nothing would commit its rows"
-            )
-        return self.tasks[partition]
-
-    def table_for_key(self, table: Table, key: Any, *, writes: bool = False) -> TablePartition:
-        task = self._task_for_key(table, key)
-        if writes and table.name not in task.owners:
-            # No agent has used the table here: its rows go with the commits of one whose topic is split as it is.
-            count = self._partition_count(table)
-            runs = [run for run in task.runs if self.services.partitions(run.agent.topic.name) == count]
-            if not runs:
-                raise UsageError(
-                    f"no agent reads a topic with {count} partitions as table {table.name} has: "
-                    "nothing would commit its rows"
-                )
-            runs[0].attach(table)
-        partition = task.tables.get(table.name) or task.open_table(table)
-        assert isinstance(partition, TablePartition), "a windowed table is asked through its windows"
-        if writes:
-            group = task.owners[table.name]
-            while group.merged_into is not None:
-                group = group.merged_into
-            group.progressed()
-        return partition
-
-    def table_partitions(self, table: Table) -> list[TablePartition]:
-        return [part for task in self.tasks if isinstance(part := task.tables.get(table.name), TablePartition)]
-
-    def window_for_key(self, table: Table, key: Any) -> WindowPartition:
-        partition = self._task_for_key(table, key).tables.get(table.name)
-        if not isinstance(partition, WindowPartition):
-            raise UsageError(f"table {table.name} has no windows before an agent has used it")
-        return partition
-
 
 async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for them; one that does not let itself be cancelled is left behind."""
@@ -523,13 +435,3 @@ async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_S)
         for task in stubborn:
             logger.error("%s does not end though it was cancelled: does it catch CancelledError?", task.get_name())
-
-
-def _decoded(topic: Topic, part: Fetched) -> Iterator[Event]:
-    for record in part.records:
-        try:
-            value = None if record.value is None else topic.value_codec.loads(record.value)
-            key = None if record.key is None else topic.key_codec.loads(record.key)
-        except DecodeError:
-            continue
-        yield Event(part.tp, record, key, value, record.timestamp)

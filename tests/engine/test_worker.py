@@ -591,7 +591,7 @@ def test_a_damaged_table_store_is_set_aside_and_its_tables_are_rebuilt(
             for _ in range(times):
                 await source.send(key="a", value=1)
             await app.drained()
-            return dict(worker.table_partitions(counts)[0].items())
+            return dict(worker.table_runtime.table_partitions(counts)[0].items())
 
     assert asyncio.run(live(3)) == {"a": 3}
     (store,) = [path for path in (tmp_path / "apps" / "test" / "tables").iterdir() if path.name == "0"]
@@ -624,7 +624,7 @@ def test_a_store_that_is_found_damaged_while_it_is_read_blames_no_event(tmp_path
             for n in range(times):
                 await source.send(key=f"k{n % 500}", value=1)
             await app.drained()
-            return dict(worker.table_partitions(counts)[0].items())
+            return dict(worker.table_runtime.table_partitions(counts)[0].items())
 
     assert asyncio.run(live(1000)) == {f"k{n}": 2 for n in range(500)}
     database = tmp_path / "apps" / "test" / "tables" / "0"
