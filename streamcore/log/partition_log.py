@@ -421,6 +421,7 @@ class PartitionLog:
             self.producers.restore(forgotten, earlier)
         if self.producers.producers:
             self._take_snapshot()  # some may be known from records that are gone and snapshots that were above
+        self._snapshots.remove_below(self._segments[0].base_offset)
 
     def _start_anew(self, offset: int) -> None:
         """No records; the next one gets `offset`."""
@@ -519,6 +520,8 @@ class PartitionLog:
             # Oldest first, so that a crash in between leaves no hole.
             while len(self._segments) > 1 and self._segments[1].base_offset <= self._log_start_offset:
                 segment = self._segments[0]
+                if self.producers.producers and not self._snapshots.has_any_from(self._segments[1].base_offset):
+                    self._take_snapshot()  # what these batches say of their producers outlives them
                 self._set_segments(self._segments[1:])
                 freed += segment.size_bytes
                 segment.remove()

@@ -95,6 +95,9 @@ class ProducerSnapshots:
     def offsets(self) -> list[int]:
         return list(self._offsets)
 
+    def has_any_from(self, offset: int) -> bool:
+        return bool(self._offsets) and self._offsets[-1] >= offset
+
     def take(self, offset: int, state: ProducerState, recovery_point: int) -> bool:
         """Write what batches before `offset` say, and remove snapshots that no start will need.
 

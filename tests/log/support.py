@@ -1,5 +1,6 @@
 """What the log's tests share."""
 
+import struct
 from collections.abc import Iterator, Sequence
 
 from streamcore.clock import ManualClock
@@ -7,7 +8,7 @@ from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.memory_disk import MemoryDisk
 from streamcore.log.partition_log import PartitionLog
-from streamcore.records.batch import split
+from streamcore.records.batch import BatchHeader, seal, split
 from streamcore.records.codec import decode, encode
 from streamcore.types import InRecord
 from tests.faults.faulty_disk import FaultyDisk
@@ -22,6 +23,23 @@ def batch(*values: bytes, timestamp_ms: int = NOW_MS, step_ms: int = 1, compress
         [(b"key", value, timestamp_ms + step_ms * index, ()) for index, value in enumerate(values)],
         compression=compression,
     )
+
+
+def sent(
+    producer_id: int,
+    sequence: int,
+    *values: bytes,
+    epoch: int = 0,
+    timestamp_ms: int = NOW_MS,
+    compression: str = "none",
+    attributes: int = 0,
+) -> bytes:
+    """One batch as an idempotent producer sends it; a single record without `values`."""
+    data = bytearray(batch(*values or (b"v",), timestamp_ms=timestamp_ms, step_ms=0, compression=compression))
+    struct.pack_into(">qhi", data, 43, producer_id, epoch, sequence)
+    struct.pack_into(">h", data, 21, BatchHeader.parse(data).attributes | attributes)
+    seal(data, 0, len(data))
+    return bytes(data)
 
 
 def open_log(
