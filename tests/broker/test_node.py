@@ -8,11 +8,13 @@ import pytest
 from streamcore.broker import shared_nodes
 from streamcore.broker.node import Node, NodeConfig
 from streamcore.clock import ManualClock
-from streamcore.errors import DiskError
+from streamcore.errors import DiskError, OutOfOrderSequenceError
 from streamcore.log.directory import LogDirectory
+from streamcore.log.partition_log import Appended
 from streamcore.records.codec import encode
 from streamcore.types import TP
 from tests.faults.faulty_disk import FaultyDisk
+from tests.log.support import sent
 from tests.transport.virtual_loop import run_virtually
 
 NOW_MS = 1_700_000_000_000
@@ -141,3 +143,61 @@ def test_a_node_that_does_not_start_is_not_kept() -> None:
 
 def _never() -> Node:
     raise AssertionError("there is one already")
+
+
+def test_a_resent_batch_counts_no_records_and_wakes_nobody() -> None:
+    async def run() -> None:
+        node = node_on(FaultyDisk())
+        await node.start()
+        node.create_topic("a", 1, {})
+        first = (await node.append({A: [sent(7, 0)]}, records={A: 1}, durable=True))[A]
+        waiting = asyncio.create_task(node.fetch({A: 1}, max_bytes=100, total_max_bytes=100, max_wait_ms=10_000))
+        await asyncio.sleep(0.1)
+        woken = []
+        node._delayed.wake = woken.append  # type: ignore[method-assign]
+        counted = (node.counters_of("a").records_in, node.counters_of("a").bytes_in)
+        again = (await node.append({A: [sent(7, 0)]}, records={A: 1}, durable=True))[A]
+        assert isinstance(first, Appended)
+        assert again == first._replace(is_duplicate=True)
+        assert (node.counters_of("a").records_in, node.counters_of("a").bytes_in) == counted
+        assert not woken
+        assert not waiting.done()
+        await node.stop()
+        await waiting
+
+    run_virtually(run())
+
+
+def test_with_flush_always_a_resent_batch_is_answered_after_a_sync_as_well() -> None:
+    """Its first append may not have been synced when its request was given up."""
+
+    async def run() -> None:
+        disk = FaultyDisk()
+        node = node_on(disk)
+        node.config = NodeConfig(off_loop=False, flush="always", background=False)
+        await node.start()
+        node.create_topic("a", 1, {})
+        await node.append({A: [sent(7, 0)]}, records={A: 1}, durable=False)
+        log = node.directory.log("a", 0)
+        assert log.recovery_point == 0
+        await node.append({A: [sent(7, 0)]}, records={A: 1}, durable=True)
+        assert log.recovery_point == 1
+        await node.stop()
+
+    run_virtually(run())
+
+
+def test_a_group_of_batches_that_fails_after_a_resent_one_takes_nothing_back() -> None:
+    async def run() -> None:
+        node = node_on(FaultyDisk())
+        await node.start()
+        node.create_topic("a", 1, SMALL_SEGMENTS)
+        await node.append({A: [sent(7, 0, b"x" * 100)]}, records={A: 1}, durable=True)
+        await node.append({A: [sent(7, 1, b"x" * 100)]}, records={A: 1}, durable=True)
+        batches = [sent(7, 0, b"x" * 100), sent(7, 9, b"x" * 100)]
+        answer = (await node.append({A: batches}, records={A: 2}, durable=True))[A]
+        assert isinstance(answer, OutOfOrderSequenceError)
+        assert node.directory.log("a", 0).log_end_offset == 2
+        await node.stop()
+
+    run_virtually(run())
