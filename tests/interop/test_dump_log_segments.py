@@ -10,12 +10,14 @@ from streamcore.log.directory import LogDirectory
 from streamcore.records.codec import encode
 from streamcore.records.compression import COMPRESSIONS
 from tests.interop.kafka_jars import run_kafka
+from tests.log.support import sent
 
 pytestmark = pytest.mark.interop
 
 DUMP = "kafka.tools.DumpLogSegments"
 START_MS = 1_700_000_000_000
 BATCHES, RECORDS_PER_BATCH = 60, 50
+NO_OFFSET = "OptionalLong.empty"
 COMPLAINT = re.compile(
     r"mismatch|out of order|not found|corrupt|invalid|non-consecutive|isvalid: false|exception|error", re.IGNORECASE
 )
@@ -95,3 +97,33 @@ def test_kafka_finds_every_index_entry_right(directory: Path, suffix: str) -> No
     # And the active ones, which Kafka would not even have trimmed.
     output = run_kafka(DUMP, "--verify-index-only", "--files", ",".join(files(directory, suffix)))
     assert not [line for line in output.splitlines() if COMPLAINT.search(line)], output[-2000:]
+
+
+def test_kafka_reads_producer_state(tmp_path: Path) -> None:
+    """One snapshot from a roll and one from an orderly close, with wrapped sequences and a later epoch."""
+    log_directory = LogDirectory.open(str(tmp_path))
+    log_directory.create_topic("topic", 1, {"segment.bytes": "400", "message.timestamp.after.max.ms": str(1 << 60)})
+    log = log_directory.log("topic", 0)
+    log.append_as_leader(sent(5, (1 << 31) - 2, b"a", b"b", b"c", timestamp_ms=START_MS))
+    log.append_as_leader(sent(1 << 40, 7, b"d", epoch=3, timestamp_ms=START_MS + 1))
+    log.append_as_leader(sent(5, 1, b"e", timestamp_ms=START_MS + 2))
+    log.roll()
+    log.append_as_leader(sent(5, 0, b"f", b"g", epoch=1, timestamp_ms=START_MS + 3))
+    log_directory.close()
+    names = files(tmp_path, ".snapshot")
+    assert [Path(name).stem for name in names] == [f"{5:020d}", f"{7:020d}"]
+    first, second = (producers_in(run_kafka(DUMP, "--files", name)) for name in names)
+    other = (1 << 40, 3, -1, NO_OFFSET, START_MS + 1, 7, 7, 3, 0, START_MS + 1)
+    assert first == {other, (5, 0, -1, NO_OFFSET, START_MS + 2, 1, 1, 4, 0, START_MS + 2)}
+    assert second == {other, (5, 1, -1, NO_OFFSET, START_MS + 3, 0, 1, 6, 1, START_MS + 3)}
+
+
+def producers_in(output: str) -> set[tuple[int | str, ...]]:
+    """What the tool prints of each producer, in its own order."""
+    assert not COMPLAINT.search(output), output
+    fields = ["producerId", "producerEpoch", "coordinatorEpoch", "currentTxnFirstOffset", "lastTimestamp"]
+    fields += ["firstSequence", "lastSequence", "lastOffset", "offsetDelta", "timestamp"]
+    line = " ".join(rf"{field}: (\S+)" for field in fields)
+    found = re.findall(line, output)
+    assert len(found) == output.count("producerId:"), output
+    return {tuple(word if word == NO_OFFSET else int(word) for word in words) for words in found}
