@@ -377,7 +377,8 @@ def test_producers_expire_at_a_start_too() -> None:
         assert set(open_log(disk, clean=clean, clock=clock).producers.producers) == {2}
 
 
-def test_a_snapshot_from_before_the_first_segment_is_not_believed() -> None:
+@pytest.mark.parametrize("removable", [True, False])
+def test_a_snapshot_from_before_the_first_segment_is_not_believed(removable: bool) -> None:
     """It may know a producer, and not the batches that followed: such a producer could never write again."""
     disk = FaultyDisk()
     log = open_log(disk, config=CONFIG)
@@ -391,9 +392,11 @@ def test_a_snapshot_from_before_the_first_segment_is_not_believed() -> None:
     log.delete_records(log.log_end_offset)
     erase_all(disk)
     disk.set_contents(f"{DIRECTORY}/00000000000000000001.snapshot", stale)
+    if not removable:
+        disk.fail("remove", errno.EIO, path=".snapshot", times=None)
     again = reopen(log, disk)
     assert told(again) == {}
-    assert not snapshots(disk)
+    assert bool(snapshots(disk)) is not removable
     assert again.append_as_leader(sent(1, 2)).base_offset == log.log_end_offset
 
 
@@ -425,6 +428,44 @@ def test_after_a_truncation_the_state_is_that_of_what_is_left(restart: bool | No
         expected = in_log(log)
         assert told(log) == expected
         assert told(reopen(log, copy)) == expected
+
+
+def test_a_truncation_keeps_whom_only_the_snapshots_above_it_knew() -> None:
+    """Invariant 30: their records went with retention, and older snapshots with the newer ones."""
+    disk = FaultyDisk()
+    log = open_log(disk, config=CONFIG)
+    log.append_as_leader(sent(1, 5))
+    while len(log.segments) < 5:
+        fill(log, 1)
+    log.delete_records(log.segments[1].base_offset)
+    cut = log.segments[2].base_offset - 1
+    assert min(offsets(disk)) > cut
+    log.truncate_to(cut)
+    assert set(told(log)) == {1}
+    assert in_log(log) == {}
+    assert told(reopen(log, disk)) == told(log)
+
+
+def test_damage_before_a_snapshot_does_not_bring_older_batches_back() -> None:
+    """Reads of the damage fail; producers that wrote after it go on."""
+    disk = FaultyDisk()
+    config = LogConfig(index_interval_bytes=1000)
+    log = open_log(disk, config=config)
+    for number in range(40):
+        log.append_as_leader(sent(1, number, b"x" * 50))
+    log.close()
+    log = reopen(log, disk, clean=True)
+    for number in range(40, 60):
+        log.append_as_leader(sent(2, number, b"x" * 50))
+    log.close()
+    erase_newest(disk)
+    path = log.segments[0].log_path
+    data = bytearray(disk.contents(path))
+    size = len(data) // 60
+    data[size * 37 + 8 : size * 37 + 12] = b"\xff" * 4
+    disk.set_contents(path, bytes(data))
+    again = reopen(log, disk, clean=True)
+    assert again.append_as_leader(sent(1, 40)).base_offset == 60
 
 
 def test_the_sequences_of_truncated_batches_are_used_again_over_a_loss_of_power() -> None:
