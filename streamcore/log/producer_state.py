@@ -22,7 +22,7 @@ from streamcore.records.batch import NO_PRODUCER, NO_TIMESTAMP, BatchHeader
 
 BATCHES_REMEMBERED: Final = 5  # Kafka's NUM_BATCHES_TO_RETAIN, and the most requests a producer has in flight
 PRODUCER_ID_EXPIRATION_MS: Final = 86_400_000  # producer.id.expiration.ms
-PRODUCERS_MAX: Final = 20_000  # of one partition, 20 MB at most; the one that has been silent longest goes first
+PRODUCERS_MAX: Final = 20_000  # of one partition, 32 MB at most; the one that has been silent longest goes first
 
 _SEQUENCES: Final = 1 << 31
 _NO_SEQUENCE: Final = -1
