@@ -4,7 +4,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from streamcore.broker.handlers import HANDLERS
-from streamcore.broker.handlers.api_versions import supported
+from streamcore.broker.handlers.api_versions import own_versions
 from streamcore.broker.requests import Context, Peer
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
@@ -73,7 +73,7 @@ def _read_header(api: Api, version: int, view: memoryview) -> tuple[str, int]:
 
 def _unknown_version(correlation_id: int) -> bytearray:
     """What a client that speaks a newer ApiVersions than we do can read, to try again with an older one (KIP-511)."""
-    response = messages.ApiVersions.Response(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=supported())
+    response = messages.ApiVersions.Response(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=own_versions())
     out = bytearray(_SIZE_AND_CORRELATION.pack(0, correlation_id))
     messages.ApiVersions.write_response(0, response, out)
     _SIZE.pack_into(out, 0, len(out) - _SIZE.size)

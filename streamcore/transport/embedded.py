@@ -199,6 +199,8 @@ class EmbeddedTransport:
         return {tp: Committed(*value[:3]) for tp, value in self.node.committed(group, tps).items()}
 
     async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+        if not group:
+            raise UsageError("offsets are committed for a group, and a group has a name")
         await self.node.commit(group, {tp: OffsetValue(*committed) for tp, committed in offsets.items()})
 
     async def groups(self) -> list[str]:

@@ -124,11 +124,11 @@ def test_a_version_of_api_versions_that_nobody_knows_is_answered_in_version_0(tm
             client.writer.write(struct.pack(">ihhih", 12, ApiVersions.key, 99, 7, 2) + b"me")
             correlation_id, response = await client.receive(ApiVersions, 0)
             assert (correlation_id, response.error_code) == (7, ErrorCode.UNSUPPORTED_VERSION)
-            ranges = {entry.api_key: (entry.min_version, entry.max_version) for entry in response.api_keys}
-            assert ranges[ApiVersions.key] == (0, 4)
-            assert ranges[Produce.key] == (0, 13), "librdkafka takes a missing version 0 for a broker without zstd"
+            assert [(e.api_key, e.min_version, e.max_version) for e in response.api_keys] == [(ApiVersions.key, 0, 4)]
             # The connection is still good.
-            assert (await client.ask(ApiVersions, 2, ApiVersions.Request())).error_code == ErrorCode.NONE
+            response = await client.ask(ApiVersions, 2, ApiVersions.Request())
+            ranges = {entry.api_key: (entry.min_version, entry.max_version) for entry in response.api_keys}
+            assert ranges[Produce.key] == (0, 13), "librdkafka takes a missing version 0 for a broker without zstd"
 
     run(tmp_path, test)
 

@@ -25,7 +25,6 @@ def test_the_scheme_chooses_the_transport() -> None:
         ("redis://localhost", "unknown scheme 'redis'; use embedded:DIR"),
         ("embedded:", "names no directory; embedded:./streamcore-data would"),
         ("embedded://", "names no directory"),
-        ("kafka://localhost:9092", "over the wire is not available yet; use embedded:DIR"),
     ],
 )
 def test_a_url_that_leads_nowhere_says_what_would_work(url: str, message: str) -> None:

@@ -137,12 +137,12 @@ class Groups:
         self, group_id: str, generation_id: int, member_id: str, group_instance_id: str | None, now_ms: int
     ) -> GroupError:
         """Whether this member may commit offsets now; it counts as a sign of life."""
-        if not group_id:
-            return GroupError.INVALID_GROUP_ID
         group = self._groups.get(group_id)
         if group is None:
-            # Whoever commits without a generation needs no group but its offsets.
-            return GroupError.NONE if generation_id < 0 else GroupError.ILLEGAL_GENERATION
+            # Whoever commits without a generation needs no group but its offsets, and not even a name for it.
+            if generation_id < 0:
+                return GroupError.NONE
+            return GroupError.UNKNOWN_MEMBER_ID if group_id in self._offset_groups() else GroupError.GROUP_ID_NOT_FOUND
         error = group.check_commit(generation_id, member_id, group_instance_id, now_ms)
         self._schedule(group)
         return error

@@ -52,8 +52,8 @@ class Offsets:
             OffsetMetadataTooLargeError: a metadata string of more than METADATA_MAX_BYTES.
             InvalidRecordError: a group's name that no record can hold, or a negative offset.
         """
-        if not group or len(group.encode()) > STRING_MAX_BYTES:
-            raise InvalidRecordError(f"a group's name has 1 to {STRING_MAX_BYTES} bytes; this one has {len(group)}")
+        if len(group.encode()) > STRING_MAX_BYTES:
+            raise InvalidRecordError(f"a group's name has at most {STRING_MAX_BYTES} bytes; this one has {len(group)}")
         records: list[OutRecord] = []
         for tp, committed in offsets.items():
             metadata_bytes = len(committed.metadata.encode())

@@ -32,8 +32,9 @@ def advertise(handlers: Mapping[int, tuple[Api, Handler, int]]) -> None:
     ]
 
 
-def supported() -> list[Any]:
-    return _served
+def own_versions() -> list[Any]:
+    """What a client needs to ask again: the versions of this request."""
+    return [entry for entry in _served if entry.api_key == _ApiVersions.key]
 
 
 async def api_versions(broker: "Broker", request: Any, context: Context) -> Any:

@@ -22,6 +22,9 @@ LEADER_EPOCH = 0  # of a node that has always led
 
 
 async def fetch(broker: "Broker", request: Any, context: Context) -> Any:
+    if request.session_id and request.session_epoch > 0:
+        # There are none: the client begins again with a full fetch.
+        return _Fetch.Response(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     topics = [(topic, _name(broker, topic, context.version)) for topic in request.topics]
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + request.max_wait_ms / 1000

@@ -27,7 +27,10 @@ async def metadata(broker: "Broker", request: Any, context: Context) -> Any:
         topics = [_described(broker, meta) for _, meta in sorted(broker.node.topics.items())]
     else:
         may_create = request.allow_auto_topic_creation and broker.config.auto_create_topics_enable
-        topics = [_topic(broker, topic, may_create=may_create) for topic in asked]
+        # Each once, and what there is before what there is not, as Kafka has it.
+        unique = {(topic.name, topic.topic_id): topic for topic in asked}.values()
+        topics = [_topic(broker, topic, may_create=may_create) for topic in unique]
+        topics.sort(key=lambda topic: topic.error_code != ErrorCode.NONE)
     endpoint = broker.endpoint
     return _Metadata.Response(
         brokers=[_Metadata.MetadataResponseBroker(node_id=node_id, host=endpoint.host, port=endpoint.port)],

@@ -18,12 +18,15 @@ _Commit = messages.OffsetCommit
 _Fetch = messages.OffsetFetch
 _GROUPS_FROM = 8  # several groups at once (KIP-709)
 _NO_OFFSET = -1
+_NOT_FOUND_FROM = 9  # before, a generation of no group is an illegal one
 
 
 async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any:
     refused = broker.coordinator.check_commit(
         request.group_id, request.generation_id_or_member_epoch, request.member_id, request.group_instance_id
     )
+    if refused == ErrorCode.GROUP_ID_NOT_FOUND and context.version < _NOT_FOUND_FROM:
+        refused = ErrorCode.ILLEGAL_GENERATION
     codes: dict[TP, int] = {}
     taken: dict[TP, OffsetValue] = {}
     for topic in request.topics:

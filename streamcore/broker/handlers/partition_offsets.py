@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 _ListOffsets = messages.ListOffsets
 _Partition = _ListOffsets.ListOffsetsPartitionResponse
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
+# The version from which a negative time says something other than a time.
+_SPECIAL_FROM = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
 
 
 async def list_offsets(broker: "Broker", request: Any, context: Context) -> Any:
     return _ListOffsets.Response(
         topics=[
             _ListOffsets.ListOffsetsTopicResponse(
-                name=topic.name, partitions=[_partition(broker, topic.name, asked) for asked in topic.partitions]
+                name=topic.name,
+                partitions=[_partition(broker, topic.name, asked, context.version) for asked in topic.partitions],
             )
             for topic in request.topics
         ]
     )
 
 
-def _partition(broker: "Broker", name: str, asked: Any) -> Any:
+def _partition(broker: "Broker", name: str, asked: Any, version: int) -> Any:
     index = asked.partition_index
+    if asked.timestamp < 0 and version < _SPECIAL_FROM.get(asked.timestamp, version + 1):
+        return _Partition(partition_index=index, error_code=ErrorCode.UNSUPPORTED_VERSION)
     try:
         log = broker.node.directory.log(name, index)
         if asked.current_leader_epoch > 0:

@@ -25,6 +25,7 @@ _Produce = messages.Produce
 _Partition = _Produce.PartitionProduceResponse
 _BY_ID_FROM = 13
 ACKS = (-1, 0, 1)
+_OLD_MAGIC = (0, 1)  # at the same place as a batch's
 
 
 async def produce(broker: "Broker", request: Any, context: Context) -> Any:
@@ -96,6 +97,8 @@ def _header(records: memoryview | None) -> BatchHeader:
     if len(records) < HEADER_BYTES:
         raise InvalidRecordError(f"{len(records)} bytes are no batch")
     header = BatchHeader.parse(records)
+    if header.magic in _OLD_MAGIC:
+        raise InvalidRecordError(f"a message set of the older format {header.magic}; only record batches are taken")
     if header.size_bytes != len(records):
         raise InvalidRecordError(
             f"one batch per partition is taken; {len(records)} bytes came, one has {header.size_bytes}"

@@ -16,7 +16,12 @@ _Init = messages.InitProducerId
 
 
 async def init_producer_id(broker: "Broker", request: Any, context: Context) -> Any:
+    if request.transactional_id == "":
+        return _Init.Response(error_code=ErrorCode.INVALID_REQUEST, producer_id=-1, producer_epoch=-1)
     if request.transactional_id is not None:
+        if not 0 < request.transaction_timeout_ms <= broker.config.transaction_max_timeout_ms:
+            code = ErrorCode.INVALID_TRANSACTION_TIMEOUT
+            return _Init.Response(error_code=code, producer_id=-1, producer_epoch=-1)
         # Not an error to try again after: there is no coordinator of transactions here.
         return _Init.Response(
             error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, producer_id=-1, producer_epoch=-1

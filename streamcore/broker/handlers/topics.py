@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from streamcore.broker.requests import Context
-from streamcore.errors import StreamcoreError, TopicExistsError
+from streamcore.errors import InvalidConfigError, InvalidPartitionsError, StreamcoreError, TopicExistsError
 from streamcore.log.config import LogConfig
 from streamcore.log.topics import TopicMeta
 from streamcore.protocol import messages
@@ -40,7 +40,10 @@ async def create_topics(broker: "Broker", request: Any, context: Context) -> Any
 
 def _created(broker: "Broker", topic: Any, *, validate_only: bool) -> Any:
     try:
-        config = {entry.name: entry.value for entry in topic.configs if entry.value is not None}
+        empty = [entry.name for entry in topic.configs if entry.value is None]
+        if empty:
+            raise InvalidConfigError(f"{', '.join(empty)} is null: leave it out for its default")
+        config = {entry.name: entry.value for entry in topic.configs}
         partitions = _partition_count(broker, topic)
         if validate_only:
             broker.node.check_topic_name(topic.name)
@@ -83,7 +86,11 @@ def _partition_count(broker: "Broker", topic: Any) -> int:
     if topic.replication_factor not in (_DEFAULT, 1):
         code = ErrorCode.INVALID_REPLICATION_FACTOR
         raise _Refused(code, f"replication factor {topic.replication_factor}: there is 1 node")
-    return broker.config.num_partitions if topic.num_partitions == _DEFAULT else int(topic.num_partitions)
+    if topic.num_partitions == _DEFAULT:
+        return broker.config.num_partitions
+    if topic.num_partitions < 1:
+        raise InvalidPartitionsError(f"a topic has at least 1 partition, not {topic.num_partitions}")
+    return int(topic.num_partitions)
 
 
 def _failed(name: str, code: int, message: str) -> Any:

@@ -24,8 +24,8 @@ def test_a_consumer_that_is_no_member_commits_while_the_group_is_empty() -> None
 
 def test_what_a_members_commit_is_answered_with() -> None:
     driven = DrivenGroups()
-    assert driven.check_commit("somebody", 1) == E.ILLEGAL_GENERATION  # no such group
-    assert driven.check_commit("", -1, group_id="") == E.INVALID_GROUP_ID
+    assert driven.check_commit("somebody", 1) == E.GROUP_ID_NOT_FOUND  # no such group
+    assert driven.check_commit("", -1, group_id="") == E.NONE
     leader, follower = driven.stable_group(2)
     assert driven.check_commit(follower, 2) == E.NONE
     assert driven.check_commit(follower, 1) == E.ILLEGAL_GENERATION
