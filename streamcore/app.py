@@ -1,5 +1,6 @@
 """The app: where a user declares topics, tables, agents, timers and pages."""
 
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from streamcore.tables import Table
 from streamcore.topics import HeadersArg, SentRecord, Topic
 
 AsyncFunction = Callable[..., Awaitable[Any]]
+
+logger = logging.getLogger(__name__)
 
 
 class App:
@@ -207,12 +210,28 @@ class App:
         """
         self._declared.config = AppConfig.of(self.id, {**self._settings, **overrides})
         worker = self._worker = Worker(self._declared, clock=SYSTEM_CLOCK, on_recovery=on_recovery)
+        if self.conf.listen and self.conf.broker.startswith("embedded:"):
+            worker.extra_services.append(self._listening(worker))
         if self.conf.web_enabled:
             from streamcore.web.server import WebServer
 
             web = WebServer(worker, clock=SYSTEM_CLOCK)
             worker.extra_services.append(Service(partial(web.start, self.conf.web_host, self.conf.web_port), web.stop))
         return worker
+
+    def _listening(self, worker: Worker) -> Service:
+        """Lets Kafka clients, and commands in other processes, at the log that is embedded in this one."""
+        from streamcore.transport.embedded import EmbeddedTransport
+
+        transport = worker.services.transport
+        assert isinstance(transport, EmbeddedTransport), "the URL says so"
+
+        async def start() -> None:
+            endpoint = await transport.listen("127.0.0.1", self.conf.listen_port)
+            if endpoint is not None:
+                logger.info("Kafka clients reach the log at %s:%d", endpoint.host, endpoint.port)
+
+        return Service(start, transport.stop_listening)
 
     def declarations(self, **overrides: Any) -> Declarations:
         """What the app declares, under other settings: for test kits and tools."""

@@ -106,6 +106,8 @@ class AppConfig:
     on_error: ErrorPolicy | str = ErrorPolicy()
     drain: Seconds = 3.0  # how long an orderly stop waits for events in flight
     watchdog_after: Seconds = 60.0  # lag without progress this long is an error that someone sees
+    listen: bool = True  # an embedded log can be reached by every Kafka client, on loopback
+    listen_port: int = 9092  # Kafka's; any free one where it is taken
     web_enabled: bool = True
     web_host: str = "127.0.0.1"  # listens on loopback unless told otherwise
     web_port: int = 6066  # Faust's
@@ -137,6 +139,7 @@ class AppConfig:
             raise UsageError(f"App({app_id!r}): watchdog_after is more than 0 seconds")
         for name, low, high in (
             ("topic_partitions", 1, 10_000), ("table_cache_entries", 0, 1 << 40), ("web_port", 0, 65_535),
+            ("listen_port", 0, 65_535),
         ):  # fmt: skip
             value = getattr(config, name)
             if not isinstance(value, int) or not low <= value <= high:

@@ -81,6 +81,7 @@ class Node:
         self._directory: LogDirectory | None = None
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
+        self.has_listener = False  # others can reach it over the wire
         self._group_metadata: Callable[[], Iterable[OutRecord]] = tuple
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()

@@ -7,14 +7,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from streamcore.broker.broker import Broker, Endpoint
+from streamcore.broker.broker import Endpoint
 from streamcore.broker.config import BrokerConfig
-from streamcore.broker.metadata_store import LocalMetadataStore
+from streamcore.broker.listener import Listener
 from streamcore.broker.node import Node, NodeConfig
-from streamcore.broker.server import Server
 from streamcore.clock import SYSTEM_CLOCK
 from streamcore.log.directory import LogDirectory
-from streamcore.log.disk import RealDisk
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +40,16 @@ async def serve(
     node = Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
     await node.start()
     try:
-        broker = Broker(node, LocalMetadataStore(RealDisk(), path), config, clock)
-        await broker.start()
-        server = Server(broker, host, port, advertised=advertised)
+        listener = Listener(node, path, config, clock)
         try:
-            bound = await server.start()
+            bound = await listener.start(host, port, advertised=advertised)
+            assert bound is not None, "the node is this function's own"
             on_ready(bound)
             _notify_systemd("READY=1")
             await stop.wait()
             _notify_systemd("STOPPING=1")
         finally:
-            await server.stop()
-            await broker.stop()
+            await listener.stop()
     finally:
         await node.stop()
 

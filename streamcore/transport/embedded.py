@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from streamcore.broker import shared_nodes
+from streamcore.broker.broker import Endpoint
+from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.counters import NodeCounters
+from streamcore.broker.listener import Listener
 from streamcore.broker.node import Flush, Node, NodeConfig, Read
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import LogOfflineError, StreamcoreError, UsageError
@@ -69,6 +72,7 @@ class EmbeddedTransport:
         self._clock = clock
         self._disk = disk
         self._node: Node | None = None
+        self._listener: Listener | None = None
         self._fetches = 0
 
     async def start(self) -> None:
@@ -83,7 +87,22 @@ class EmbeddedTransport:
             )
         self._node = node
 
+    async def listen(self, host: str, port: int) -> Endpoint | None:
+        """Serve the log to Kafka clients as well, on this port or on any free one.
+
+        Returns:
+            Where; None where somebody else in this process has seen to it.
+        """
+        listener = self._listener = Listener(self.node, self._path, BrokerConfig(), self._clock)
+        return await listener.start(host, port, or_any_port=True)
+
+    async def stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()
+
     async def stop(self) -> None:
+        await self.stop_listening()
         node, self._node = self._node, None
         if node is not None:
             await shared_nodes.release(self._shared_name, node)
