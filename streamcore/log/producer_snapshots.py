@@ -120,9 +120,13 @@ class ProducerSnapshots:
             self._remove([offset])
             return False
         self._unsynced.append(path)
+        self.prune(recovery_point)
+        return True
+
+    def prune(self, recovery_point: int) -> None:
+        """Keep the newest, and one that a loss of power leaves whole."""
         synced = max((known for known in self._offsets if known <= recovery_point), default=-1)
         self._remove(known for known in self._offsets[:-SNAPSHOTS_NEWEST_KEPT] if known != synced)
-        return True
 
     def remove_above(self, offset: int) -> bool:
         """For a log that ends at `offset` now; the caller syncs the directory before anything is appended.

@@ -84,6 +84,7 @@ def load(
         _learn_epochs(epochs, segments)
     epochs.truncate_from_end(end_offset)
     producers = rebuild(snapshots, segments, end_offset, now_ms, replay_end=replay_end)
+    snapshots.prune(recovery_point)
     return Loaded(segments, end_offset, producers)
 
 

@@ -57,6 +57,7 @@ class ProducersAgainstModel(RuleBasedStateMachine):
         self.end_offset = 0
         self.synced_offset = 0
         self.history: dict[int, list[Sent]] = {}  # by producer; the last one's epoch is the producer's
+        self.forgotten: dict[int, list[Sent]] = {}
 
     @property
     def log(self) -> PartitionLog:
@@ -177,6 +178,7 @@ class ProducersAgainstModel(RuleBasedStateMachine):
     def lose_power(self) -> None:
         self.disk.lose_power()
         self._start()
+        assert self.synced_offset <= self.log.log_end_offset <= self.end_offset
         self._cut()
 
     @rule(producer_id=producer_ids, count=counts, steps=st.integers(0, 20), power=st.booleans())
@@ -250,9 +252,11 @@ class ProducersAgainstModel(RuleBasedStateMachine):
         self.life += 1
 
     def _cut(self) -> None:
-        """The log may be shorter; and who has no batch in a file any more may be forgotten, if snapshots were lost."""
+        """The log may be shorter; and who has no batch in a file any more may be forgotten, if snapshots were lost.
+
+        A loss of power may bring files back that retention had removed, and whom their batches are of with them.
+        """
         end_offset = self.log.log_end_offset
-        assert self.synced_offset <= end_offset or self.life == 0 or end_offset <= self.end_offset
         self.end_offset = end_offset
         self.synced_offset = min(self.synced_offset, end_offset)
         first_offset = self.log.segments[0].base_offset
@@ -260,10 +264,15 @@ class ProducersAgainstModel(RuleBasedStateMachine):
         for producer_id in list(self.history):
             left = [one for one in self.history[producer_id] if one.end_offset <= end_offset]
             if left and producer_id not in known and left[-1].end_offset <= first_offset:
+                self.forgotten[producer_id] = left
                 left = []
             self.history[producer_id] = left
             if not left:
                 del self.history[producer_id]
+        for producer_id in known.keys() - self.history.keys() & self.forgotten.keys():
+            left = [one for one in self.forgotten[producer_id] if first_offset < one.end_offset <= end_offset]
+            if left:
+                self.history[producer_id] = left
 
 
 TestProducersAgainstModel = ProducersAgainstModel.TestCase
