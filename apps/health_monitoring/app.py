@@ -231,6 +231,7 @@ def demo(
             f'            logger -n 127.0.0.1 -P {port} "nvme0n1: I/O error, dev nvme0n1, sector 1953"',
             file=sys.stderr,
         )
+    print(f"log         in another terminal: streamcore topics list --data {data}", file=sys.stderr)
     print(
         "alarms      one line for each change; the first fires within 30 s. Ctrl-C stops.", file=sys.stderr, flush=True
     )
