@@ -1,6 +1,8 @@
-"""Topics for tests of clients that are not there to test the making of topics."""
+"""Topics and records for tests of clients that are not there to test the making of these."""
 
-from confluent_kafka import KafkaException
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.interop.cluster import PATIENCE_S, Cluster, until
@@ -21,3 +23,19 @@ def _has_leaders(admin: AdminClient, name: str, partitions: int) -> bool:
     except KafkaException:
         return False
     return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
+
+
+def produce(cluster: Cluster, topic: str, records: Iterable[tuple[bytes, int]]) -> None:
+    """Values with their times in milliseconds, to the first partition, acknowledged."""
+    refused: list[object] = []
+    producer = Producer({"bootstrap.servers": cluster.bootstrap, "linger.ms": 5, "log_level": 2})
+    for value, timestamp_ms in records:
+        producer.produce(
+            topic,
+            value,
+            partition=0,
+            timestamp=timestamp_ms,
+            on_delivery=lambda error, _: refused.append(error) if error else None,
+        )
+    assert producer.flush(PATIENCE_S) == 0
+    assert refused == []
