@@ -116,6 +116,9 @@ def test_an_idempotent_producer_delivers_each_record_once_and_in_order(cluster: 
 def test_members_join_leave_and_die_and_no_record_is_missed(cluster: Cluster) -> None:
     settings = [
         "auto.offset.reset=earliest",
+        # kcat commits what it has read and does not print it any more when it is told to stop, and so loses records.
+        # Without a commit, whoever gets a partition begins at its beginning. Commits have a test of their own.
+        "enable.auto.commit=false",
         f"session.timeout.ms={SESSION_TIMEOUT_MS}",
         f"heartbeat.interval.ms={HEARTBEAT_INTERVAL_MS}",
     ]
