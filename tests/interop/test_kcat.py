@@ -117,8 +117,9 @@ def test_members_join_leave_and_die_and_no_record_is_missed(cluster: Cluster) ->
     settings = [
         "auto.offset.reset=earliest",
         # kcat commits what it has read and does not print it any more when it is told to stop, and so loses records.
-        # Without a commit, whoever gets a partition begins at its beginning. Commits have a test of their own.
-        "enable.auto.commit=false",
+        # Without a commit, whoever gets a partition begins at its beginning. Commits have a test of their own. It takes
+        # no notice of enable.auto.commit.
+        "enable.auto.offset.store=false",
         f"session.timeout.ms={SESSION_TIMEOUT_MS}",
         f"heartbeat.interval.ms={HEARTBEAT_INTERVAL_MS}",
     ]
