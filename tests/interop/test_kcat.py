@@ -116,9 +116,8 @@ def test_an_idempotent_producer_delivers_each_record_once_and_in_order(cluster: 
 def test_members_join_leave_and_die_and_no_record_is_missed(cluster: Cluster) -> None:
     settings = [
         "auto.offset.reset=earliest",
-        # kcat commits what it has read and does not print it any more when it is told to stop, and so loses records.
-        # Without a commit, whoever gets a partition begins at its beginning. Commits have a test of their own. It takes
-        # no notice of enable.auto.commit.
+        # Told to stop, kcat commits a record that it has read and does not print it any more. Where it remembers no
+        # offsets it commits none, and whoever gets a partition begins at its beginning. Another test has the commits.
         "enable.auto.offset.store=false",
         f"session.timeout.ms={SESSION_TIMEOUT_MS}",
         f"heartbeat.interval.ms={HEARTBEAT_INTERVAL_MS}",
