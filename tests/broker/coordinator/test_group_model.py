@@ -1,4 +1,4 @@
-"""Consumers that come, die, leave, restart and are slow at random, on a log that fails and a node that is killed.
+"""Consumers that come, die, hang, leave, restart and are slow at random, on a log that fails and a node that is killed.
 
 Whatever happens: a generation has one leader, everybody in it was told the same, gets what the leader gave, and owns
 what nobody else does; nobody waits longer than the timeouts allow; once things are calm, all who live share everything.
@@ -13,7 +13,7 @@ from streamcore.broker.coordinator.group_messages import GroupError, JoinResult,
 from tests.broker.coordinator.group_support import DrivenGroups
 
 E = GroupError
-SESSION_MS, REBALANCE_MS, DELAY_MS = 10_000, 15_000, 3000
+SESSION_MS, DELAY_MS = 10_000, 3000
 CALM_STEPS = 120  # of a second each: more than two sessions and two rebalances of what is dead
 PARTITIONS = 7
 clients = st.integers(0, 5)
@@ -25,6 +25,7 @@ class Client:
     def __init__(self, instance: str | None, needs_id: bool, skip: bool) -> None:
         self.instance, self.needs_id, self.skip = instance, needs_id, skip
         self.is_alive = True
+        self.is_hung = False  # its heart beats on, and it does nothing else any more
         self.topics = b"topics"
         self.forget()
 
@@ -46,8 +47,9 @@ class Client:
 
 
 class GroupsUnderFire(RuleBasedStateMachine):
-    @initialize(delay_ms=st.sampled_from([0, DELAY_MS]))
-    def begin(self, delay_ms: int) -> None:
+    @initialize(delay_ms=st.sampled_from([0, DELAY_MS]), rebalance_ms=st.sampled_from([4000, 15_000]))
+    def begin(self, delay_ms: int, rebalance_ms: int) -> None:
+        self.rebalance_ms = rebalance_ms  # shorter and longer than a session
         self.config = GroupConfig(group_initial_rebalance_delay_ms=delay_ms)
         self.driven = DrivenGroups(self.config)
         self.driven.writes_at_once = False
@@ -58,18 +60,23 @@ class GroupsUnderFire(RuleBasedStateMachine):
 
     # --- what consumers do ------------------------------------------------------------------------------------------
 
-    @rule(instance=st.sampled_from([None, None, "i", "j"]), needs_id=st.booleans(), skip=st.booleans())
-    def a_client_starts(self, instance: str | None, needs_id: bool, skip: bool) -> None:
-        if len(self._alive) < 6:
-            self.clients.append(Client(instance, needs_id, skip))
-            self._step(self.clients[-1])
+    @rule(
+        instances=st.lists(st.sampled_from([None, None, "i", "j"]), min_size=1, max_size=3),
+        needs_id=st.booleans(),
+        skip=st.booleans(),
+    )
+    def clients_start(self, instances: list[str | None], needs_id: bool, skip: bool) -> None:
+        for instance in instances:
+            if len(self._alive) < 6:
+                self.clients.append(Client(instance, needs_id, skip))
+                self._step(self.clients[-1])
 
     @rule(number=clients)
     def a_client_goes_on(self, number: int) -> None:
-        if number < len(self._alive):
-            self._step(self._alive[number])
+        if self._alive:
+            self._step(self._alive[number % len(self._alive)])
 
-    @rule(times=st.integers(1, 3))
+    @rule(times=st.integers(1, 8))
     def all_go_on(self, times: int) -> None:
         for _ in range(times):
             for client in self._alive:
@@ -77,28 +84,43 @@ class GroupsUnderFire(RuleBasedStateMachine):
 
     @rule(number=clients)
     def a_client_dies(self, number: int) -> None:
-        if number < len(self._alive):
-            self._alive[number].is_alive = False
+        if self._alive:
+            self._alive[number % len(self._alive)].is_alive = False
+
+    @rule(number=clients)
+    def a_client_hangs(self, number: int) -> None:
+        rebalances = self.driven.state == "PreparingRebalance"
+        about_to = [
+            client
+            for client in self._alive
+            if (client.phase == "sync" and client.ticket is None)
+            # A static member is waited for as long as its heart beats, while no other has joined (as in Kafka).
+            or (client.phase == "member" and rebalances and client.instance is None)
+        ]
+        if about_to:
+            client = about_to[number % len(about_to)]
+            client.is_alive, client.is_hung = False, True
 
     @rule(number=clients)
     def a_static_client_restarts(self, number: int) -> None:
-        if number < len(self._alive) and self._alive[number].instance is not None:
-            old = self._alive[number]
+        static = [client for client in self._alive if client.instance is not None]
+        if static:
+            old = static[number % len(static)]
             old.is_alive = False
             self.clients.append(Client(old.instance, old.needs_id, old.skip))
             self._step(self.clients[-1])
 
     @rule(number=clients)
     def a_client_leaves(self, number: int) -> None:
-        if number < len(self._alive) and self._alive[number].member_id:
-            client = self._alive[number]
+        if self._alive and self._alive[number % len(self._alive)].member_id:
+            client = self._alive[number % len(self._alive)]
             client.is_alive = False
             self.driven.leave((client.member_id, client.instance))
 
     @rule(number=clients)
     def a_client_subscribes_to_something_else(self, number: int) -> None:
-        if number < len(self._alive):
-            client = self._alive[number]
+        if self._alive:
+            client = self._alive[number % len(self._alive)]
             client.topics += b"+"
             client.rejoin()
             self._step(client)
@@ -108,7 +130,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
     @rule(milliseconds=st.sampled_from([100, 1000, 3000, 9999, 10_000, 20_000]))
     def time_passes(self, milliseconds: int) -> None:
         self.driven.settle()
-        self.driven.pass_time(milliseconds)
+        self._pass_time(milliseconds)
         self.driven.settle()
 
     @rule()
@@ -134,7 +156,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
             for generation_id in [generation_id for generation_id in told if generation_id > stored]:
                 del told[generation_id]
         for client in self.clients:
-            client.ticket = None
+            client.ticket, client.is_hung = None, False
             if client.generation_id > stored:
                 client.rejoin()
 
@@ -144,7 +166,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
             for client in self._alive:
                 self._step(client)
             self.driven.settle()
-            self.driven.pass_time(1000)
+            self._pass_time(1000)
             self.what_is_true_in_every_generation()
             if self._is_settled():
                 break
@@ -179,7 +201,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
     def nobody_waits_longer_than_the_timeouts(self) -> None:
         for client in self.clients:
             if client.ticket is not None and self.driven.waits(client.ticket):
-                assert self.driven.now_ms - client.since_ms <= REBALANCE_MS + DELAY_MS
+                assert self.driven.now_ms - client.since_ms <= self.rebalance_ms + DELAY_MS
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
@@ -195,6 +217,14 @@ class GroupsUnderFire(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "driven"):
             self.it_is_calm()
+
+    def _pass_time(self, milliseconds: int) -> None:
+        while milliseconds > 0:
+            for client in self.clients:
+                if client.is_hung:
+                    self.driven.heartbeat(client.member_id, client.generation_id, client.instance)
+            self.driven.pass_time(min(milliseconds, 3000))
+            milliseconds -= 3000
 
     # --- the consumer -----------------------------------------------------------------------------------------------
 
@@ -225,7 +255,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
             client.member_id,
             instance=client.instance,
             session_ms=SESSION_MS,
-            rebalance_ms=REBALANCE_MS,
+            rebalance_ms=self.rebalance_ms,
             protocols=(("range", client.topics),),
             needs_id=client.needs_id,
             skip=client.skip,
@@ -269,4 +299,4 @@ class GroupsUnderFire(RuleBasedStateMachine):
 
 
 TestGroupsUnderFire = GroupsUnderFire.TestCase
-TestGroupsUnderFire.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestGroupsUnderFire.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

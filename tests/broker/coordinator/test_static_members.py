@@ -97,6 +97,28 @@ def test_a_restart_in_a_rebalance_that_its_write_has_not_outrun_is_a_join() -> N
     assert driven.state == "CompletingRebalance"
 
 
+def test_a_restart_whose_write_is_done_in_the_next_rebalance_waits_for_that_like_any_join() -> None:
+    driven = DrivenGroups()
+    leader, _ = driven.stable_group(instances=("i", "j"))
+    driven.writes_at_once = False
+    restarted = driven.join(instance="j")
+    driven.join()
+    driven.settle()
+    assert driven.waits(restarted)
+    again = driven.joined(driven.join(leader, instance="i"))
+    assert again.generation_id == driven.joined(restarted).generation_id == 3
+
+
+def test_a_static_leader_that_does_not_rejoin_stays_a_member_but_leads_no_more() -> None:
+    driven = DrivenGroups()
+    leader, follower = driven.stable_group(instances=("i", None), session_ms=REBALANCE_MS * 2)
+    new = driven.join(session_ms=REBALANCE_MS * 2)
+    again = driven.join(follower, session_ms=REBALANCE_MS * 2)
+    driven.pass_time(REBALANCE_MS)
+    assert driven.joined(new).leader == driven.joined(again).leader == follower
+    assert leader in {member.member_id for member in driven.joined(again).members}
+
+
 def test_a_restart_while_the_leader_assigns_makes_everybody_join_again() -> None:
     driven = DrivenGroups()
     leader, follower = driven.stable_group(instances=("i", "j"))
