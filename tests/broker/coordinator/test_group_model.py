@@ -6,7 +6,7 @@ what nobody else does; nobody waits longer than the timeouts allow; once things 
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import GroupError, JoinResult, SyncResult
@@ -87,19 +87,21 @@ class GroupsUnderFire(RuleBasedStateMachine):
         if self._alive:
             self._alive[number % len(self._alive)].is_alive = False
 
+    @precondition(lambda self: self._about_to_be_missed())
     @rule(number=clients)
     def a_client_hangs(self, number: int) -> None:
-        rebalances = self.driven.state == "PreparingRebalance"
-        about_to = [
+        missed = self._about_to_be_missed()
+        client = missed[number % len(missed)]
+        client.is_alive, client.is_hung = False, True
+
+    def _about_to_be_missed(self) -> list[Client]:
+        """Who has to sync or to join now; static ones are waited for while their hearts beat, as in Kafka."""
+        awaited = {"CompletingRebalance": "sync", "PreparingRebalance": "member"}.get(self.driven.state)
+        return [
             client
             for client in self._alive
-            if (client.phase == "sync" and client.ticket is None)
-            # A static member is waited for as long as its heart beats, while no other has joined (as in Kafka).
-            or (client.phase == "member" and rebalances and client.instance is None)
+            if client.phase == awaited and client.ticket is None and client.instance is None
         ]
-        if about_to:
-            client = about_to[number % len(about_to)]
-            client.is_alive, client.is_hung = False, True
 
     @rule(number=clients)
     def a_static_client_restarts(self, number: int) -> None:
