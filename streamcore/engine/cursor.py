@@ -120,13 +120,16 @@ class Cursor:
     def now_ms(self) -> int:
         return self.run.services.clock.now_ms()
 
-    def resume(self) -> None:
-        """A loop over the stream begins; where an earlier one was left, its last value is done."""
-        chunk, source = self.chunk, self.input
-        if self.held:
+    def leave(self) -> None:
+        """A loop over the stream has ended: what it was given last is done, and the next one begins behind it."""
+        chunk = self.chunk
+        if self.held and self.collecting:
             # A list that was still being collected was never given out.
-            (first, at), (last, end) = self.held[0], self.held[-1]
-            source.seek(first.records[at].offset if self.collecting else last.records[end].offset + 1)
+            first, at = self.held[0]
+            self.input.seek(first.records[at].offset)
+        elif self.held:
+            last, end = self.held[-1]
+            self._leave(last, end + 1)
         elif chunk is not None:
             self._leave(chunk, self.index + 1)
         self.chunk = self.times = None
@@ -175,7 +178,7 @@ class Cursor:
             async for value in self._shared_values():
                 yield value
             return
-        self.resume()
+        self.leave()
         while True:
             while (wake_ms := time.pop_wake()) is not None:
                 yield Watermark(wake_ms)
@@ -235,7 +238,7 @@ class Cursor:
         loop = asyncio.get_running_loop()
         batch: list[Any] = []
         deadline_s = 0.0
-        self.resume()
+        self.leave()
         self.collecting = True
         while True:
             chunk = self.input.next_chunk()

@@ -212,20 +212,15 @@ class Run:
 
     async def _continue_after_return(self) -> None:
         """The function came to its end: what it was given is done, and it starts again with the next event."""
-        main = self.inputs[0]
         if self.join is not None:
             self.cursors[0].row = self.cursors[0].arriving = None
             raise UsageError(f"agent {self.agent.name} returned in the middle of a join: let it read to the end")
         for cursor in self.cursors:
             if cursor.offset is not None:
                 self.progress.done(cursor.offset)
-            elif cursor.held:
-                chunk, index = cursor.held[-1]
-                main.seek(chunk.records[index].offset + 1)
-            elif cursor.chunk is not None:
-                main.seek(cursor.chunk.records[cursor.index].offset + 1)
-            cursor.chunk = cursor.offset = None
-            cursor.held = []
+                cursor.chunk = cursor.offset = None
+            else:
+                cursor.leave()
         await self.commit_now()
 
     def restart(self) -> None:

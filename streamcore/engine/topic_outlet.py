@@ -6,7 +6,7 @@ from typing import Any
 
 from streamcore.engine.producer import Producer
 from streamcore.engine.services import Services
-from streamcore.errors import DecodeError
+from streamcore.errors import DecodeError, OffsetOutOfRangeError
 from streamcore.events import Event
 from streamcore.topics import Topic
 from streamcore.transport.base import EARLIEST, LATEST, Fetched
@@ -36,8 +36,12 @@ class TopicOutlet:
         positions = dict(await transport.list_offsets(tps, when_ms))
         while True:
             for part in await transport.fetch(positions, max_wait_ms=30_000):
+                if isinstance(part.error, OffsetOutOfRangeError):
+                    # Retention was quicker, or the log is shorter than it was.
+                    low, high = part.error.log_start_offset, part.error.log_end_offset
+                    positions[part.tp] = low if positions[part.tp] < low else high
+                    continue
                 if part.error is not None:
-                    positions |= await transport.list_offsets([part.tp], LATEST)
                     await asyncio.sleep(TAIL_RETRY_S)
                     continue
                 positions[part.tp] = part.next_offset

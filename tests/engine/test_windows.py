@@ -66,6 +66,35 @@ def test_the_last_window_closes_by_the_clock_when_the_source_is_silent() -> None
         assert test.values(closed) == []
 
 
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_windows_close_by_the_clock_also_where_the_agent_returns_in_between(in_lists: bool) -> None:
+    app = sc.App("test", topic_partitions=1)
+    source = app.topic("source", key_type=str)
+    closed = app.topic("closed", key_type=str)
+
+    async def on_close(key: Any, value: int) -> None:
+        await closed.send(key=key[0], value=value)
+
+    counts = app.Table("counts", default=int, on_window_close=on_close).tumbling(10).relative_to_stream()
+
+    @app.agent(source)
+    async def count(stream: sc.Stream) -> None:
+        if in_lists:
+            async for values in stream.take(2):
+                counts["k"] += sum(values)
+                return
+        async for value in stream:
+            counts["k"] += value
+            return
+
+    with AppTest(app) as test:
+        for second in (1, 2, 3, 4):
+            put(test, source, second, settle=True)
+        test.advance(60)
+        assert test.values(closed) == [4]
+        assert test.worker.runs[0].events_total == 4
+
+
 def test_a_late_event_goes_to_the_late_topic_as_it_was() -> None:
     app = sc.App("test", topic_partitions=1)
     source = app.topic("source", key_type=str)
