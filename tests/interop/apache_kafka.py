@@ -55,7 +55,8 @@ def apache_kafka(directory: Path) -> Iterator[Cluster]:
         home.mkdir()
         properties = home / "server.properties"
         properties.write_text(_PROPERTIES.format(port=port, controller_port=controller_port, directory=home))
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
+        # 22 characters of base 64, as Kafka wants it; one that begins with - would look like an option.
+        cluster_id = "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         run_kafka("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
         output = home / "output"
         with output.open("wb") as sink:
@@ -63,15 +64,23 @@ def apache_kafka(directory: Path) -> Iterator[Cluster]:
                 ["java", *_JVM, "-cp", classpath, "kafka.Kafka", str(properties)], stdout=sink, stderr=sink
             )
         try:
-            until(
-                lambda process=process, port=port: process.poll() is not None or answers(("127.0.0.1", port)),
-                what="Apache Kafka's start",
-                seconds=_START_SECONDS_MAX,
-            )
-            if process.poll() is None:
+            if _starts(process, port):
                 yield Cluster(NAME, f"127.0.0.1:{port}")
                 return
         finally:
             process.kill()
             process.wait()
     pytest.fail(f"Apache Kafka did not start:\n{tail(output)}")
+
+
+def _starts(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Wait until it answers; false if it ends instead, or takes too long."""
+    try:
+        until(
+            lambda: process.poll() is not None or answers(("127.0.0.1", port)),
+            what="Apache Kafka's start",
+            seconds=_START_SECONDS_MAX,
+        )
+    except AssertionError:
+        return False
+    return process.poll() is None
