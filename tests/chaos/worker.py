@@ -196,6 +196,9 @@ async def main() -> None:
 
     @health.app.task
     async def send_known_input() -> None:
+        # Both apps start at once, and either may be the later one.
+        while any(worker.phase in ("starting", "recovering") for worker in workers):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         notes.phase("running")
         await send_input(log, notes, options.directory / "input", options.until, options.pace)
         is_sent.set()
