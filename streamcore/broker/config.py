@@ -1,13 +1,11 @@
 """A broker's settings, under Kafka's names where Kafka has the setting, checked once."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from streamcore.errors import InvalidConfigError
-
-_INT32_MAX: Final = (1 << 31) - 1
+from streamcore.log.config import INT32_MAX, unknown_setting, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +37,7 @@ class BrokerConfig:
         for name, value in settings.items():
             parse = _SETTINGS.get(name)
             if parse is None:
-                near = difflib.get_close_matches(name, _SETTINGS, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_SETTINGS))}"
-                raise InvalidConfigError(f"there is no broker setting {name!r}; {hint}")
+                raise unknown_setting("broker", name, _SETTINGS)
             changes[name.replace(".", "_")] = parse(name, str(value))
         return replace(cls(), **changes)
 
@@ -54,19 +50,6 @@ def _format(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _integer(least: int, most: int = _INT32_MAX) -> Callable[[str, str], int]:
-    def parse(name: str, text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise InvalidConfigError(f"{name} must be a whole number, not {text!r}") from None
-        if not least <= value <= most:
-            raise InvalidConfigError(f"{name} must be within {least}..{most}, not {value}")
-        return value
-
-    return parse
-
-
 def _boolean(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise InvalidConfigError(f"{name} must be true or false, not {text!r}")
@@ -74,17 +57,17 @@ def _boolean(name: str, text: str) -> bool:
 
 
 _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
-    "node.id": _integer(0),
-    "num.partitions": _integer(1),
+    "node.id": whole_number(0, INT32_MAX),
+    "num.partitions": whole_number(1, INT32_MAX),
     "auto.create.topics.enable": _boolean,
-    "default.replication.factor": _integer(1, 1),
-    "fetch.max.bytes": _integer(1024),
-    "socket.request.max.bytes": _integer(1024),
+    "default.replication.factor": whole_number(1, 1),
+    "fetch.max.bytes": whole_number(1024, INT32_MAX),
+    "socket.request.max.bytes": whole_number(1024, INT32_MAX),
     "delete.topic.enable": _boolean,
-    "group.min.session.timeout.ms": _integer(1),
-    "group.max.session.timeout.ms": _integer(1),
-    "group.initial.rebalance.delay.ms": _integer(0),
-    "group.max.size": _integer(1),
-    "offsets.retention.minutes": _integer(1),
-    "transaction.max.timeout.ms": _integer(1),
+    "group.min.session.timeout.ms": whole_number(1, INT32_MAX),
+    "group.max.session.timeout.ms": whole_number(1, INT32_MAX),
+    "group.initial.rebalance.delay.ms": whole_number(0, INT32_MAX),
+    "group.max.size": whole_number(1, INT32_MAX),
+    "offsets.retention.minutes": whole_number(1, INT32_MAX),
+    "transaction.max.timeout.ms": whole_number(1, INT32_MAX),
 }

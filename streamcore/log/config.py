@@ -1,7 +1,7 @@
 """A topic's settings, under Kafka's names and with Kafka's defaults."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -59,15 +59,21 @@ class LogConfig:
         for name, text in settings.items():
             setting = _SETTINGS.get(name)
             if setting is None:
-                near = difflib.get_close_matches(name, _SETTINGS, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_SETTINGS))}"
-                raise InvalidConfigError(f"there is no topic setting {name!r}; {hint}")
+                raise unknown_setting("topic", name, _SETTINGS)
             changes[name.replace(".", "_")] = setting(name, str(text))
         return replace(base or cls(), **changes)
 
     def format(self) -> dict[str, str]:
         """Every setting as Kafka's tools show it."""
         return {_kafka_name(field.name): _format(getattr(self, field.name)) for field in fields(self)}
+
+
+def unknown_setting(whose: str, name: str, known: Iterable[str]) -> InvalidConfigError:
+    """An error that names the nearest setting there is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return InvalidConfigError(f"there is no {whose} setting {name!r}; {hint}")
 
 
 def _kafka_name(field_name: str) -> str:
@@ -85,7 +91,9 @@ def _format(value: object) -> str:
 _Parser = Callable[[str, str], Any]
 
 
-def _integer(least: int, most: int = INT64_MAX) -> _Parser:
+def whole_number(least: int, most: int = INT64_MAX) -> Callable[[str, str], int]:
+    """What parses (name, text) of a setting within these bounds, both included."""
+
     def parse(name: str, text: str) -> int:
         try:
             value = int(text)
@@ -99,11 +107,11 @@ def _integer(least: int, most: int = INT64_MAX) -> _Parser:
 
 
 def _limit(most: int = INT64_MAX) -> _Parser:
-    parse_integer = _integer(-1, most)
+    parse_integer = whole_number(-1, most)
 
     def parse(name: str, text: str) -> int | None:
         value = parse_integer(name, text)
-        return None if value == -1 else int(value)
+        return None if value == -1 else value
 
     return parse
 
@@ -137,22 +145,22 @@ def _policy(name: str, text: str) -> frozenset[str]:
 _SETTINGS: Final[dict[str, _Parser]] = {
     "cleanup.policy": _policy,
     "compression.type": _choice("producer", "uncompressed", *COMPRESSIONS[1:]),
-    "delete.retention.ms": _integer(0),
-    "file.delete.delay.ms": _integer(0),
-    "flush.messages": _integer(1),
-    "flush.ms": _integer(0),
-    "index.interval.bytes": _integer(0, INT32_MAX),
-    "max.compaction.lag.ms": _integer(1),
-    "max.message.bytes": _integer(0, INT32_MAX),
-    "message.timestamp.after.max.ms": _integer(0),
-    "message.timestamp.before.max.ms": _integer(0),
+    "delete.retention.ms": whole_number(0),
+    "file.delete.delay.ms": whole_number(0),
+    "flush.messages": whole_number(1),
+    "flush.ms": whole_number(0),
+    "index.interval.bytes": whole_number(0, INT32_MAX),
+    "max.compaction.lag.ms": whole_number(1),
+    "max.message.bytes": whole_number(0, INT32_MAX),
+    "message.timestamp.after.max.ms": whole_number(0),
+    "message.timestamp.before.max.ms": whole_number(0),
     "message.timestamp.type": _choice("CreateTime", "LogAppendTime"),
     "min.cleanable.dirty.ratio": _ratio,
-    "min.compaction.lag.ms": _integer(0),
-    "min.insync.replicas": _integer(1, INT32_MAX),
+    "min.compaction.lag.ms": whole_number(0),
+    "min.insync.replicas": whole_number(1, INT32_MAX),
     "retention.bytes": _limit(),
     "retention.ms": _limit(),
-    "segment.bytes": _integer(_SEGMENT_BYTES_LEAST, INT32_MAX),
-    "segment.index.bytes": _integer(4, INT32_MAX),
-    "segment.ms": _integer(1),
+    "segment.bytes": whole_number(_SEGMENT_BYTES_LEAST, INT32_MAX),
+    "segment.index.bytes": whole_number(4, INT32_MAX),
+    "segment.ms": whole_number(1),
 }
