@@ -11,9 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from streamcore.broker.dispatch import answer
-from streamcore.broker.requests import CloseConnectionError, Peer
+from streamcore.broker.requests import Peer
 from streamcore.errors import StreamcoreError
-from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
 
 if TYPE_CHECKING:
     from streamcore.broker.server import Server
@@ -173,17 +172,14 @@ class Connection(asyncio.BufferedProtocol):
                     self._transport.write(response)
                 if self._writable is not None:
                     await self._writable
-        except (MalformedMessageError, UnsupportedVersionError, CloseConnectionError) as error:
+        except StreamcoreError as error:
             self._close(str(error))
         except asyncio.CancelledError:
             if not self._closing:
                 raise
-        except Exception as error:
-            if isinstance(error, StreamcoreError):
-                self._close(str(error))
-            else:
-                logger.exception("a request of %s ended in an error of ours; its connection ends", self.peer)
-                self._close("")
+        except Exception:
+            logger.exception("a request of %s ended in an error of ours; its connection ends", self.peer)
+            self._close("")
 
     def _close(self, reason: str) -> None:
         if reason and not self._closing:
