@@ -3,7 +3,7 @@
 from typing import Final
 
 from streamcore import errors
-from streamcore.errors import OffsetOutOfRangeError, StreamcoreError
+from streamcore.errors import StreamcoreError
 from streamcore.protocol.error_codes import ErrorCode
 
 # The cluster is about to change or in the middle of it: look again where things are, and try again.
@@ -29,9 +29,12 @@ class RetriableError(StreamcoreError):
 def _classes() -> dict[int, type[StreamcoreError]]:
     found: dict[int, type[StreamcoreError]] = {}
     for value in vars(errors).values():
-        if isinstance(value, type) and issubclass(value, StreamcoreError) and "code" in value.__dict__:
+        # One with a constructor of its own wants more than a code and a message say.
+        if not isinstance(value, type) or not issubclass(value, StreamcoreError):
+            continue
+        if "code" in vars(value) and "__init__" not in vars(value):
             found.setdefault(value.code, value)
-    del found[errors.StreamcoreError.code], found[OffsetOutOfRangeError.code]
+    del found[StreamcoreError.code]
     return found
 
 

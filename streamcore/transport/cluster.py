@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
-from streamcore.errors import BrokerUnreachableError, UnknownTopicError, UsageError
+from streamcore.errors import BrokerUnreachableError, StreamcoreError, UnknownTopicError, UsageError
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
@@ -123,6 +123,25 @@ class Cluster:
                 raise UnknownTopicError(f"there is no topic {tp.topic!r} with a partition {tp.partition}")
             by_node.setdefault(leader, []).append(tp)
         return by_node
+
+    async def locate(self, tps: Iterable[TP]) -> tuple[dict[int, list[TP]], dict[TP, StreamcoreError]]:
+        """Which node leads which of the partitions, and why there is none for the others."""
+        tps = list(tps)
+        try:
+            return await self.leaders(tps), {}
+        except BrokerUnreachableError as error:
+            return {}, dict.fromkeys(tps, error)
+        except StreamcoreError:
+            pass  # of one of them, which must not hide the others
+        by_node: dict[int, list[TP]] = {}
+        errors: dict[TP, StreamcoreError] = {}
+        for tp in tps:
+            try:
+                for node_id in await self.leaders([tp]):
+                    by_node.setdefault(node_id, []).append(tp)
+            except StreamcoreError as error:
+                errors[tp] = error
+        return by_node, errors
 
     def leader(self, tp: TP) -> int | None:
         """As far as is known."""

@@ -199,21 +199,9 @@ class KafkaTransport:
         self._fetches += 1
         turn = self._fetches % len(tps)
         wanted = {tp: positions[tp] for tp in tps[turn:] + tps[:turn]}
-        try:
-            by_node = await self._cluster.leaders(wanted)
-        except UnknownTopicError:
-            by_node, wanted_by = {}, wanted
-            found: list[Fetched] = []
-            for tp, offset in wanted_by.items():  # one that is gone must not hide the others
-                try:
-                    for node_id, node_tps in (await self._cluster.leaders([tp])).items():
-                        by_node.setdefault(node_id, []).extend(node_tps)
-                except (StreamcoreError, RetriableError) as error:
-                    found.append(_failed(tp, offset, error))
-            if found:
-                return found
-        except StreamcoreError as error:
-            return [_failed(tp, offset, error) for tp, offset in wanted.items()]
+        by_node, failures = await self._cluster.locate(wanted)
+        if failures:
+            return [_failed(tp, wanted[tp], error) for tp, error in failures.items()]
         requests = {node_id: {tp: wanted[tp] for tp in node_tps} for node_id, node_tps in by_node.items()}
         if max_wait_ms > 0:
             return await self._polls.wait(requests, max_bytes, max_wait_ms)

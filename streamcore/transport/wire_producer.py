@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from streamcore.errors import BrokerUnreachableError, StreamcoreError, UnknownTopicError
+from streamcore.errors import BrokerUnreachableError, StreamcoreError
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.records.batch import NO_PRODUCER
 from streamcore.records.codec import ProducerStamp
 from streamcore.transport.base import Acks
 from streamcore.transport.batches import encode_batches
-from streamcore.transport.broker_errors import RETRIABLE, RetriableError, error_of
+from streamcore.transport.broker_errors import RetriableError, error_of
 from streamcore.transport.cluster import Cluster
 from streamcore.types import TP, OutRecord
 
@@ -28,14 +28,6 @@ _InitProducerId = messages.InitProducerId
 _BY_NAME: Final = 12  # later versions name topics by their ids
 TIMEOUT_MS: Final = 30_000
 BATCH_MAX_BYTES: Final = 1_000_000  # below the default of max.message.bytes, of Kafka's and ours
-# What a broker that has lost, or never had, what it knew of this producer says: it begins anew.
-_FORGOTTEN = frozenset(
-    {
-        ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.UNKNOWN_PRODUCER_ID, ErrorCode.INVALID_PRODUCER_EPOCH,
-        ErrorCode.INVALID_PRODUCER_ID_MAPPING,
-    }
-)  # fmt: skip
-_SEQUENCES: Final = 1 << 31
 
 
 class WireProducer:
@@ -87,10 +79,9 @@ class WireProducer:
     def _encoded(self, tp: TP, records: Sequence[OutRecord], acks: Acks, compression: str) -> list[bytes]:
         if acks is not Acks.ALL:
             return encode_batches(records, compression=compression, max_bytes=BATCH_MAX_BYTES)
-        first = self._sequences.get(tp, 0)
-        stamp = ProducerStamp(self._producer_id, self._producer_epoch, first)
+        stamp = ProducerStamp(self._producer_id, self._producer_epoch, self._sequences.get(tp, 0))
         made = encode_batches(records, compression=compression, max_bytes=BATCH_MAX_BYTES, producer=stamp)
-        self._sequences[tp] = (first + len(records)) % _SEQUENCES
+        self._sequences[tp] = stamp.after(len(records)).base_sequence
         return made
 
     async def _introduce(self) -> None:
@@ -143,14 +134,8 @@ class WireProducer:
 
     async def _send(self, batches: Mapping[TP, bytes], acks: Acks) -> dict[TP, int | StreamcoreError]:
         """One try."""
-        results: dict[TP, int | StreamcoreError] = {}
-        by_node: dict[int, list[TP]] = {}
-        for tp in batches:
-            try:
-                for node_id in await self._cluster.leaders([tp]):
-                    by_node.setdefault(node_id, []).append(tp)
-            except StreamcoreError as error:
-                results[tp] = error
+        by_node, errors = await self._cluster.locate(batches)
+        results: dict[TP, int | StreamcoreError] = {**errors}
         answers = await asyncio.gather(
             *(self._send_to(node_id, {tp: batches[tp] for tp in tps}, acks) for node_id, tps in by_node.items())
         )
@@ -186,14 +171,4 @@ class WireProducer:
         if not code:
             return int(partition.base_offset)
         self._cluster.forget(tp.topic)
-        if code in _FORGOTTEN:
-            return _ForgottenError(f"{tp}: the broker answered {ErrorCode(code).name}; this producer begins anew")
-        if code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-            return UnknownTopicError(f"there is no topic {tp.topic!r} with a partition {tp.partition}")
-        if code in RETRIABLE:
-            return RetriableError(code, f"{tp}: {ErrorCode(code).name}")
         return error_of(code, partition.error_message, str(tp))
-
-
-class _ForgottenError(StreamcoreError):
-    """The broker does not know this producer's last batch."""
