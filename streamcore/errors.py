@@ -22,10 +22,16 @@ StreamcoreError
 │   ├── LogOfflineError            a partition whose disk failed; nothing is accepted until it is repaired
 │   └── DirectoryHeldError         another process has the data directory open
 ├── BrokerUnreachableError       no broker answers at its address, or one has stopped answering
+├── GroupMembershipError         a consumer group does not take what a member of it says now
+│   ├── RebalanceInProgressError   it is meeting; once it has met, a member may try again
+│   ├── IllegalGenerationError     it has met since
+│   ├── UnknownMemberError         it has given the member up
+│   └── FencedInstanceError        another process has joined under the same group_instance_id
 ├── UsageError                   the program asks for something that cannot be: a setting, a declaration, an argument
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
 ├── DecodeError                  a record's bytes are not what the topic's types say
 ├── StateError                   a table store that cannot be opened or written
+│   └── StoreHeldError             one that another process has open
 ├── ValueRefusedError            a table's value that its codec or its changelog cannot hold
 └── ProgressError                the watchdog's finding: input waits and nothing moves
 """
@@ -158,6 +164,34 @@ class BrokerUnreachableError(StreamcoreError):
     code: ClassVar[int] = 13
 
 
+class GroupMembershipError(StreamcoreError):
+    """A consumer group does not take what a member of it says now."""
+
+
+class RebalanceInProgressError(GroupMembershipError):
+    """The group is meeting; once it has met, a member may try again."""
+
+    code: ClassVar[int] = 27
+
+
+class IllegalGenerationError(GroupMembershipError):
+    """The group has met since; a member of the new generation may try again."""
+
+    code: ClassVar[int] = 22
+
+
+class UnknownMemberError(GroupMembershipError):
+    """The group has given the member up: its partitions may be with others."""
+
+    code: ClassVar[int] = 25
+
+
+class FencedInstanceError(GroupMembershipError):
+    """Another process has joined under the same group_instance_id (KIP-345)."""
+
+    code: ClassVar[int] = 82
+
+
 class UsageError(StreamcoreError):
     """The program asks for something that cannot be."""
 
@@ -172,6 +206,10 @@ class DecodeError(StreamcoreError):
 
 class StateError(StreamcoreError):
     """A table store that cannot be opened, read or written."""
+
+
+class StoreHeldError(StateError):
+    """Another process, or another part of this one, has the table store open."""
 
 
 class ProgressError(StreamcoreError):

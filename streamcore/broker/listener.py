@@ -47,12 +47,11 @@ class Listener:
         Raises:
             UsageError: the address cannot be had.
         """
-        if self._node.has_listener:
+        if self._node.door is not None:
             return None
         broker = Broker(self._node, LocalMetadataStore(RealDisk(), self._directory), self._config, self._clock)
         await broker.start()
-        self._node.has_listener = True
-        self._broker = broker
+        self._node.door = self._broker = broker
         server = Server(broker, host, port, advertised=advertised)
         try:
             bound = await server.start()
@@ -75,8 +74,7 @@ class Listener:
         if self._server is not None:
             await self._server.stop()
         await self._broker.stop()
-        self._node.has_listener = False
-        self._broker = self._server = None
+        self._node.door = self._broker = self._server = None
 
 
 def listener_of(directory: str) -> Endpoint | None:

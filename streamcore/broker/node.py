@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
@@ -25,6 +25,9 @@ from streamcore.log.partition_log import Appended, PartitionLog
 from streamcore.log.topics import TopicMeta
 from streamcore.records.batch import Buffer
 from streamcore.types import TP, InRecord, OutRecord
+
+if TYPE_CHECKING:
+    from streamcore.broker.broker import Broker
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Node:
         self._directory: LogDirectory | None = None
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
-        self.has_listener = False  # others can reach it over the wire
+        self.door: Broker | None = None  # through which others reach it over the wire
         self._group_metadata: Callable[[], Iterable[OutRecord]] = tuple
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()

@@ -7,16 +7,20 @@ one partition comes back with that partition, so that one failing partition neve
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.records.codec import UNREADABLE, unreadable
 from streamcore.types import TP, InRecord, OutRecord
 
+if TYPE_CHECKING:
+    from streamcore.protocol.messages import Api
+
 EARLIEST = -2  # Kafka's ListOffsets: the log start offset
 LATEST = -1  # Kafka's ListOffsets: the log end offset, which the next record will get
 
 FETCH_MAX_BYTES = 8 << 20  # of stored batches in one fetch, over all its partitions: bounds memory and the pause
+CLIENT_ID = "streamcore"  # how a broker's lists of connections and members call us
 METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
 
 
@@ -121,6 +125,28 @@ class Committed(NamedTuple):
     timestamp_ms: int = -1  # when it was committed; -1 lets the log fill it in
 
 
+class Generation(NamedTuple):
+    """As whom a member of a consumer group commits: what a group has moved on from, it does not take."""
+
+    generation_id: int
+    member_id: str
+    group_instance_id: str | None
+
+
+class GroupChannel(Protocol):
+    """A way to a group's coordinator."""
+
+    async def ask(self, api: "Api", request: Any, *, timeout_s: float, purpose: str = "membership") -> Any:
+        """A request and its response; requests of one purpose are answered one after the other.
+
+        Raises:
+            BrokerUnreachableError, RetriableError: nobody answers as the coordinator at the moment.
+        """
+
+    def moved(self) -> None:
+        """The one who answered is the coordinator no more."""
+
+
 class PartitionInfo(NamedTuple):
     """A partition's extent on disk."""
 
@@ -219,12 +245,18 @@ class Transport(Protocol):
     async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
         """What the group has committed, in the given partitions or in all; partitions without a commit are absent."""
 
-    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+    async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
         """Commit offsets, all or none; they survive whatever an acks=all record survives.
 
+        Args:
+            member: as a member of the group; None is somebody outside of it, whom a group with members refuses.
         Raises:
             OffsetMetadataTooLargeError, UnknownTopicError, LogOfflineError
+            GroupMembershipError: the group is not, or no longer, what `member` says.
         """
+
+    def group_channel(self, group: str) -> GroupChannel | None:
+        """A way to be a member of a consumer group; None where no other process can join it."""
 
     async def groups(self) -> list[str]:
         """The groups that have committed something, in alphabetical order."""

@@ -198,8 +198,8 @@ class Cluster:
             await self.refresh(())
         return await self.node(self.controller_id) if self.controller_id in self.nodes else await self.anyone()
 
-    async def coordinator(self, group: str) -> NodeConnection:
-        """Who keeps a group's offsets.
+    async def coordinator(self, group: str, purpose: str = "coordinator") -> NodeConnection:
+        """Who keeps a group's offsets, and its members.
 
         Raises:
             BrokerUnreachableError, RetriableError
@@ -212,7 +212,7 @@ class Cluster:
             node_id = response.node_id
             self.nodes.setdefault(node_id, Node(node_id, response.host, response.port))
             self._coordinators[group] = node_id
-        return await self.node(node_id, "coordinator")
+        return await self.node(node_id, purpose)
 
     def forget_coordinator(self, group: str) -> None:
         self._coordinators.pop(group, None)

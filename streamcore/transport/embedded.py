@@ -7,36 +7,44 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from streamcore.broker import shared_nodes
 from streamcore.broker.broker import Endpoint
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.counters import NodeCounters
+from streamcore.broker.handlers import HANDLERS
 from streamcore.broker.listener import Listener
 from streamcore.broker.node import Flush, Node, NodeConfig, Read
+from streamcore.broker.requests import Context, Peer
 from streamcore.clock import SYSTEM_CLOCK, Clock
-from streamcore.errors import LogOfflineError, StreamcoreError, UsageError
+from streamcore.errors import BrokerUnreachableError, LogOfflineError, StreamcoreError, UsageError
 from streamcore.log.directory import LogDirectory
 from streamcore.log.disk import Disk
 from streamcore.log.memory_disk import MemoryDisk
 from streamcore.log.topics import TopicMeta
+from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
 from streamcore.transport.base import (
+    CLIENT_ID,
     EARLIEST,
     FETCH_MAX_BYTES,
     LATEST,
     Acks,
     Committed,
     Fetched,
+    Generation,
     PartitionInfo,
     Records,
     TopicInfo,
 )
 from streamcore.transport.batches import decode_batches, encode_batches
+from streamcore.transport.broker_errors import check
 from streamcore.types import TP, OutRecord
 
 _MEMORY_DIRECTORY = "/memory"
+_THIS_PROCESS = Peer("127.0.0.1", 0)
 # What a topic asks for wins over what the producer asks for; "producer" is not among them.
 _TOPIC_COMPRESSION = {"uncompressed": "none"} | {name: name for name in COMPRESSIONS[1:]}
 _memory_disks: dict[str, MemoryDisk] = {}
@@ -217,16 +225,39 @@ class EmbeddedTransport:
     async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
         return {tp: Committed(*value[:3]) for tp, value in self.node.committed(group, tps).items()}
 
-    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+    async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
         if not group:
             raise UsageError("offsets are committed for a group, and a group has a name")
+        if member is not None and self.node.door is not None:
+            code = self.node.door.coordinator.check_commit(group, *member)
+            check(code, None, f"group {group}")
         await self.node.commit(group, {tp: OffsetValue(*committed) for tp, committed in offsets.items()})
+
+    def group_channel(self, group: str) -> "_LocalChannel | None":
+        return _LocalChannel(self.node) if self.node.door is not None else None
 
     async def groups(self) -> list[str]:
         return self.node.groups()
 
     async def delete_group(self, group: str) -> None:
         await self.node.delete_group(group)
+
+
+class _LocalChannel:
+    """The `GroupChannel` to the coordinator in this process: its handlers, without a socket."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def ask(self, api: Api, request: Any, *, timeout_s: float, purpose: str = "membership") -> Any:
+        broker = self._node.door
+        if broker is None:
+            raise BrokerUnreachableError("the log in this process does not listen any more")
+        _, handler, _ = HANDLERS[api.key]
+        return await handler(broker, request, Context(api.last_version, CLIENT_ID, _THIS_PROCESS))
+
+    def moved(self) -> None:
+        """There is only this one."""
 
 
 class MemoryTransport(EmbeddedTransport):

@@ -21,12 +21,14 @@ from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
 from streamcore.transport.base import (
+    CLIENT_ID,
     EARLIEST,
     FETCH_MAX_BYTES,
     LATEST,
     Acks,
     Committed,
     Fetched,
+    Generation,
     PartitionInfo,
     Records,
     TopicInfo,
@@ -58,7 +60,7 @@ _LIST_BY_TIME: Final = {EARLIEST: -2, LATEST: -1}
 class KafkaTransport:
     """Nothing is opened before `start`."""
 
-    def __init__(self, addresses: str, *, url: str = "", client_id: str = "streamcore") -> None:
+    def __init__(self, addresses: str, *, url: str = "", client_id: str = CLIENT_ID) -> None:
         """
         Raises:
             UsageError: the addresses are none.
@@ -385,7 +387,7 @@ class KafkaTransport:
 
         return await self._cluster.persist(once)
 
-    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+    async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
         commit = messages.OffsetCommit
         topics: dict[str, Any] = {}
         for tp, committed in offsets.items():
@@ -398,6 +400,9 @@ class KafkaTransport:
                 )
             )
         request = commit.Request(group_id=group, topics=list(topics.values()))
+        if member is not None:
+            request.generation_id_or_member_epoch = member.generation_id
+            request.member_id, request.group_instance_id = member.member_id, member.group_instance_id
 
         async def once() -> None:
             await self._ask_coordinator(
@@ -424,6 +429,9 @@ class KafkaTransport:
                 raise error_of(code, None, f"group {group}")
         return response
 
+    def group_channel(self, group: str) -> "_CoordinatorChannel":
+        return _CoordinatorChannel(self._cluster, group)
+
     async def groups(self) -> list[str]:
         listing = messages.ListGroups
         found: set[str] = set()
@@ -444,6 +452,25 @@ class KafkaTransport:
                 raise error_of(code, None, f"group {group}")
 
         await self._cluster.persist(once)
+
+
+class _CoordinatorChannel:
+    """The `GroupChannel` to whichever node coordinates a group."""
+
+    def __init__(self, cluster: Cluster, group: str) -> None:
+        self._cluster = cluster
+        self._group = group
+
+    async def ask(self, api: Api, request: Any, *, timeout_s: float, purpose: str = "membership") -> Any:
+        try:
+            connection = await self._cluster.coordinator(self._group, purpose)
+            return await connection.ask(api, request, timeout_s=timeout_s)
+        except BrokerUnreachableError:
+            self._cluster.forget_coordinator(self._group)
+            raise
+
+    def moved(self) -> None:
+        self._cluster.forget_coordinator(self._group)
 
 
 def _failed(tp: TP, offset: int, error: StreamcoreError) -> Fetched:

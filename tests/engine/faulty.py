@@ -9,7 +9,7 @@ from streamcore.errors import StreamcoreError
 from streamcore.state.memory import MemoryStore
 from streamcore.state.store import Change
 from streamcore.testing import AppTest
-from streamcore.transport.base import EARLIEST, Committed, Transport
+from streamcore.transport.base import EARLIEST, Committed, Generation, Transport
 from streamcore.types import TP, OutRecord
 
 
@@ -64,7 +64,7 @@ class FaultyTransport:
         await self._faults.wait(f"after produce {names}")
         return {**taken, **refused}
 
-    async def commit(self, group: str, offsets: Mapping[TP, Committed]) -> None:
+    async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
         await self._faults.wait("before commit")
         if (error := self._faults.answer("commit")) is not None:
             raise error
