@@ -12,7 +12,7 @@ from typing import Any, overload
 from streamcore.agents import Agent, AgentFunction
 from streamcore.clock import SYSTEM_CLOCK
 from streamcore.config import AppConfig, ErrorPolicy, Seconds, milliseconds
-from streamcore.engine.worker import Declarations, Service, TimerSpec, Worker
+from streamcore.engine.worker import Declarations, Service, TaskSpec, TimerSpec, Worker
 from streamcore.errors import UsageError
 from streamcore.tables import Table
 from streamcore.topics import HeadersArg, SentRecord, Topic
@@ -133,27 +133,38 @@ class App:
     @overload
     def task(self, function: AsyncFunction) -> AsyncFunction: ...
     @overload
-    def task(self) -> Callable[[AsyncFunction], AsyncFunction]: ...
-    def task(self, function: AsyncFunction | None = None) -> Any:
+    def task(self, *, on_leader: bool = False) -> Callable[[AsyncFunction], AsyncFunction]: ...
+    def task(self, function: AsyncFunction | None = None, *, on_leader: bool = False) -> Any:
         """Declare a coroutine to run once the worker has started; one that fails is started again.
 
         It takes nothing, or the app.
+
+        Args:
+            on_leader: in one of the app's workers, and in another one when that one goes.
         """
 
         def declare(function: AsyncFunction) -> AsyncFunction:
-            self._declared.tasks.append((function.__name__, self._bound(function)))
+            self._declared.tasks.append(TaskSpec(function.__name__, self._bound(function), on_leader))
             return function
 
         return declare if function is None else declare(function)
 
-    def timer(self, interval: Seconds, *, name: str | None = None) -> Callable[[AsyncFunction], AsyncFunction]:
-        """Declare a coroutine to call every `interval` seconds. It takes nothing, or the app."""
+    def timer(
+        self, interval: Seconds, *, name: str | None = None, on_leader: bool = False
+    ) -> Callable[[AsyncFunction], AsyncFunction]:
+        """Declare a coroutine to call every `interval` seconds. It takes nothing, or the app.
+
+        Args:
+            on_leader: in one of the app's workers, and in another one when that one goes.
+        """
         interval_s = milliseconds(interval, "timer interval") / 1000
         if interval_s <= 0:
             raise UsageError(f"a timer's interval is more than 0 seconds, not {interval!r}")
 
         def declare(function: AsyncFunction) -> AsyncFunction:
-            self._declared.timers.append(TimerSpec(name or function.__name__, interval_s, self._bound(function)))
+            self._declared.timers.append(
+                TimerSpec(name or function.__name__, interval_s, self._bound(function), on_leader)
+            )
             return function
 
         return declare

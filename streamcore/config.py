@@ -108,6 +108,8 @@ class AppConfig:
     watchdog_after: Seconds = 60.0  # lag without progress this long is an error that someone sees
     listen: bool = True  # an embedded log can be reached by every Kafka client, on loopback
     listen_port: int = 9092  # Kafka's; any free one where it is taken
+    session_timeout: Seconds = 10.0  # a worker that is silent for so long is taken for dead; others take over
+    group_instance_id: str = ""  # Kafka's: a worker that starts again within session_timeout goes on where it was
     web_enabled: bool = True
     web_host: str = "127.0.0.1"  # listens on loopback unless told otherwise
     web_port: int = 6066  # Faust's
@@ -129,7 +131,7 @@ class AppConfig:
                 hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(known - {'id'}))}"
                 raise UsageError(f"App({app_id!r}) has no setting {name!r}{hint}")
         config = cls(id=app_id, **settings)
-        for name in ("commit_interval", "commit_linger", "idle_after", "drain", "watchdog_after"):
+        for name in ("commit_interval", "commit_linger", "idle_after", "drain", "watchdog_after", "session_timeout"):
             milliseconds(getattr(config, name), f"App({app_id!r}) {name}")
         if config.flush not in ("interval", "always"):
             raise UsageError(f"App({app_id!r}): flush is 'interval' or 'always', not {config.flush!r}")

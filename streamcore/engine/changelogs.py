@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from streamcore.engine.services import Services
-from streamcore.errors import OffsetOutOfRangeError, StreamcoreError
+from streamcore.errors import OffsetOutOfRangeError, StreamcoreError, TopicExistsError
 from streamcore.transport.base import EARLIEST, LATEST
 from streamcore.types import TP, InRecord, OutRecord
 
@@ -18,7 +18,10 @@ async def ensure(services: Services, table: str) -> None:
     topic, count = services.changelog_topic(table), services.table_partitions[table]
     known = (await services.transport.topics()).get(topic)
     if known is None:
-        known = await services.transport.create_topic(topic, partitions=count, config=CHANGELOG_CONFIG)
+        try:
+            known = await services.transport.create_topic(topic, partitions=count, config=CHANGELOG_CONFIG)
+        except TopicExistsError:  # another partition's commit was quicker
+            known = (await services.transport.topics())[topic]
     elif known.partitions < count:
         known = await services.transport.add_partitions(topic, count)
     services.topics[topic] = known

@@ -8,7 +8,8 @@ What a crash leaves behind, and who repairs it:
 - before 1: nothing; the input since the last commit is read again.
 - between 1 and 3: outputs and changelog rows of a commit that never was. The outputs repeat, identical, when the input
   is read again; the store's state is authoritative, and recovery writes its rows over the orphans in the changelog.
-- between 3 and 4: the group's offsets are ahead of the store. The store's own offsets win.
+- between 3 and 4: the group's offsets are ahead of the store, by their commit number. The store follows from the
+  changelogs, as it does when another worker has had the task in the meantime.
 - the store is gone or damaged: it is rebuilt from the changelogs, exactly up to the ends that step 3 recorded beside
   the offsets that they belong to.
 """
@@ -52,7 +53,9 @@ class Snapshot:
 
     def __init__(self, group: "CommitGroup") -> None:
         self.group = group
-        self.states = {run: state_of(run) for run in group.runs}
+        group.task.commits += 1
+        stamp = [group.task.commits, group.services.clock.now_ms()]
+        self.states = {run: {**state_of(run), "commit": stamp} for run in group.runs}
         self.tables = dict(group.tables)
         self.rows: dict[str, list[Row]] = {}
         for name, table in self.tables.items():
@@ -89,7 +92,7 @@ async def commit(snapshot: Snapshot) -> None:
             for tp in offsets_in(state, task.partition):
                 # Agents that read the same partition share the group's offset: the one furthest behind counts.
                 offsets[tp] = Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
-        await services.transport.commit(services.group, offsets)
+        await services.commit(offsets)
         task.logged = logged
 
     # 4: the store follows; until here a crash finds it as it was.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamcore.engine.commit import Snapshot, commit
 from streamcore.engine.services import Services, logger
-from streamcore.errors import StreamcoreError, ValueRefusedError
+from streamcore.errors import GroupMembershipError, StreamcoreError, ValueRefusedError
 from streamcore.state.partitions import TablePartition, WindowPartition
 from streamcore.topics import SentRecord
 from streamcore.types import TP, OutRecord
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Outputs wait in memory for their commit; beyond this many the commit comes early.
 OUTBOX_MAX_RECORDS = 50_000
+MEETING_RETRY_MAX_S = 0.2  # while a group meets, which takes a moment
 RETRY_MAX_S = 5.0  # between tries of a commit that the log does not take
 
 
@@ -268,6 +269,12 @@ class CommitGroup:
                 except ValueRefusedError as error:
                     await self._refuse(error)
                     return
+                except GroupMembershipError as error:
+                    # The group meets, and the next generation may have this task too. If not, the task is ended here.
+                    logger.debug("commit of partition %d waits for the group: %s", self.task.partition, error)
+                    self.services.on_refused_commit()
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, MEETING_RETRY_MAX_S)
                 except (StreamcoreError, OSError) as error:
                     # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
                     self.services.metrics.commit_errors[()] += 1

@@ -9,6 +9,7 @@ has something to say:
     watermark, out_watermark  of the input, and of what reaches the agent
     tables                    names of those in use
     closed                    by windowed table, up to where its windows are closed
+    commit                    the number of the task's commit, and its time in Unix ms: of two states the later counts
     join                      from where each side is read again, how far closing has come, which records were refused
 """
 
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 def run_entry(agent: str) -> bytes:
     """META's key of a run's state."""
     return f"run:{agent}".encode()
+
+
+def commit_number(state: Mapping[str, Any]) -> int:
+    """Which commit of its task a state belongs to; 0 before the first one."""
+    return int(state.get("commit", (0, 0))[0])
+
+
+def commit_time_ms(state: Mapping[str, Any]) -> int:
+    return int(state.get("commit", (0, 0))[1])
 
 
 def state_of(run: "Run") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from streamcore.clock import Clock
@@ -11,7 +12,7 @@ from streamcore.engine.metrics import EngineMetrics
 from streamcore.errors import InvalidTimestampError, RecordTooLargeError, UsageError
 from streamcore.records.partitioner import partition_for
 from streamcore.topics import Topic
-from streamcore.transport.base import TopicInfo, Transport
+from streamcore.transport.base import Committed, Generation, TopicInfo, Transport
 from streamcore.types import TP, Headers, OutRecord
 
 logger = logging.getLogger("streamcore")
@@ -43,6 +44,9 @@ class Services:
     metrics: EngineMetrics
     topics: dict[str, TopicInfo] = field(default_factory=dict)  # as last seen on the log
     table_partitions: dict[str, int] = field(default_factory=dict)
+    task_count: int = 0  # stream tasks of the app, whoever runs them: as many as its largest input has partitions
+    generation_of: Callable[[], Generation | None] = lambda: None  # as whom the worker commits
+    on_refused_commit: Callable[[], None] = lambda: None  # the group has moved on from that generation
     sent_keyless: Counter[str] = field(default_factory=Counter)
     _targets: dict[str, Target] = field(default_factory=dict)
 
@@ -73,6 +77,15 @@ class Services:
     def partitions(self, topic: str) -> int:
         info = self.topics.get(topic)
         return info.partitions if info is not None else 1
+
+    async def commit(self, offsets: Mapping[TP, Committed]) -> None:
+        """Commit offsets of the app's group.
+
+        Raises:
+            StreamcoreError: the log did not take them.
+            GroupMembershipError: the group has other ideas about who this worker is.
+        """
+        await self.transport.commit(self.group, offsets, self.generation_of())
 
     def partition_for(self, topic: str, key: bytes) -> int:
         return partition_for(key, self.partitions(topic))

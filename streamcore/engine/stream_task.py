@@ -55,6 +55,7 @@ class StreamTask:
         self.run_states: dict[str, dict[str, Any]] = {}  # by agent, as of the store's last write
         self.logged = Logged()
         self.logging = asyncio.Lock()  # held while `logged` and the group's offsets change
+        self.commits = 0  # the number of the newest commit, whoever made it
         self.last_commit_ms: dict[int, int] = {}
 
     def attach(self, run: "Run", table: Table) -> TablePartition | WindowPartition:

@@ -1,6 +1,6 @@
 """Tables outside of agents: which partition holds a key, and whose commit takes what is written there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from streamcore.engine.services import Services
@@ -15,26 +15,31 @@ class TaskTables:
     """The `TableRuntime` of a running worker's tables.
 
     Args:
-        tasks: the worker's stream tasks, by partition; they come while the worker starts.
+        tasks: the worker's open stream tasks, by number; they come and go.
     """
 
-    def __init__(self, services: Services, tasks: Sequence[StreamTask]) -> None:
+    def __init__(self, services: Services, tasks: Mapping[int, StreamTask]) -> None:
         self._services = services
         self._tasks = tasks
 
     def _partition_count(self, table: Table) -> int:
-        return self._services.table_partitions.get(table.name, table.partitions or len(self._tasks))
+        return self._services.table_partitions.get(table.name, table.partitions or self._services.task_count)
 
     def _task_for_key(self, table: Table, key: Any) -> StreamTask:
         count = self._partition_count(table)
         data = key.encode() if isinstance(key, str) else key if isinstance(key, bytes) else table.codec.dumps(key)
         partition = partition_for(data, count)
-        if partition >= len(self._tasks):
+        task = self._tasks.get(partition)
+        if task is not None:
+            return task
+        if partition >= self._services.task_count:
             raise UsageError(
                 f"table {table.name} has {count} partitions and no topic of an agent has so many: "
                 "nothing would commit its rows"
             )
-        return self._tasks[partition]
+        raise UsageError(
+            f"the key {key!r:.100} of table {table.name} is in partition {partition}, which is with another worker"
+        )
 
     def table_for_key(self, table: Table, key: Any, *, writes: bool = False) -> TablePartition:
         task = self._task_for_key(table, key)
@@ -58,7 +63,11 @@ class TaskTables:
         return partition
 
     def table_partitions(self, table: Table) -> list[TablePartition]:
-        return [part for task in self._tasks if isinstance(part := task.tables.get(table.name), TablePartition)]
+        return [
+            part
+            for _, task in sorted(self._tasks.items())
+            if isinstance(part := task.tables.get(table.name), TablePartition)
+        ]
 
     def window_for_key(self, table: Table, key: Any) -> WindowPartition:
         partition = self._task_for_key(table, key).tables.get(table.name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ from streamcore.agents import Agent
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.config import AppConfig, milliseconds
 from streamcore.engine.dead_letters import DEAD_LETTER_CONFIG
+from streamcore.engine.membership import Membership
 from streamcore.engine.metrics import EngineMetrics
 from streamcore.engine.producer import Producer
-from streamcore.engine.recovery import Recovery, open_store
+from streamcore.engine.recovery import open_store
 from streamcore.engine.run import Run
-from streamcore.engine.run_state import begin
 from streamcore.engine.services import Services, logger
 from streamcore.engine.status import read_records, readable, refresh_metrics, status
 from streamcore.engine.stream_task import StreamTask
+from streamcore.engine.task_runner import STOP_MARGIN_S, Program, TaskRunner, end
+from streamcore.engine.task_set import TaskSet
 from streamcore.engine.task_tables import TaskTables
 from streamcore.engine.topic_outlet import TopicOutlet
 from streamcore.engine.watchdog import Watchdog, is_drained
@@ -35,8 +37,6 @@ from streamcore.transport.base import LATEST, Transport
 GC_THRESHOLD = (50_000, 20, 50)
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
 TASK_RETRY_MAX_S = 30.0  # between starts of a task that keeps failing
-CANCEL_S = 0.3  # for what was cancelled to clean up
-STOP_MARGIN_S = 1.0  # for final commits and for closing stores, after the drain
 
 
 @dataclass
@@ -54,6 +54,16 @@ class TimerSpec:
     name: str
     interval_s: float
     function: Callable[[], Awaitable[Any]]
+    on_leader: bool = False  # in one worker of the app only
+
+
+@dataclass
+class TaskSpec:
+    """A coroutine that runs beside the agents."""
+
+    name: str
+    function: Callable[[], Awaitable[Any]]
+    on_leader: bool = False  # in one worker of the app only
 
 
 @dataclass
@@ -65,7 +75,7 @@ class Declarations:
     agents: dict[str, Agent] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     timers: list[TimerSpec] = field(default_factory=list)
-    tasks: list[tuple[str, Callable[[], Awaitable[Any]]]] = field(default_factory=list)
+    tasks: list[TaskSpec] = field(default_factory=list)
     pages: list[Any] = field(default_factory=list)
     mounts: list[tuple[str, Any, str | None]] = field(default_factory=list)
 
@@ -97,20 +107,21 @@ class Worker:
         )
         self.phase = "starting"
         self.started_ms = clock.now_ms()
-        self.tasks: list[StreamTask] = []
-        self.runs: list[Run] = []
+        self.task_set = TaskSet(self._runner, milliseconds(config.drain) / 1000, self._cannot, self._on_change)
+        self.membership: Membership | None = None  # where other workers can share the tasks
         self.watchdog = Watchdog(self.services, milliseconds(config.watchdog_after))
         self.producer = Producer(self.services)
         self.outlet = TopicOutlet(self.services, self.producer)
-        self.table_runtime = TaskTables(self.services, self.tasks)
+        self.table_runtime = TaskTables(self.services, self.task_set.tasks)
         self.failing_tasks: dict[str, str] = {}
         self.extra_services: list[Service] = []
         self._recovery: dict[tuple[str, int], tuple[int, int]] = {}
         self._gc_threshold = gc.get_threshold()
         self._stop_requested = asyncio.Event()
         self._background: list[asyncio.Task[Any]] = []
-        self._run_tasks: dict[Run, asyncio.Task[None]] = {}
-        self._committers: dict[Run, asyncio.Task[None]] = {}
+        self._leading: list[asyncio.Task[Any]] = []  # what one worker of the app does for all
+        self._member: asyncio.Task[None] | None = None
+        self._cannot_start = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
 
     # -- what pages and tools ask --------------------------------------------------------------------------------------
@@ -122,6 +133,21 @@ class Worker:
     @property
     def tables(self) -> dict[str, Table]:
         return self._declarations.tables
+
+    @property
+    def tasks(self) -> list[StreamTask]:
+        """The open stream tasks of this worker, by number."""
+        return [task for _, task in sorted(self.task_set.tasks.items())]
+
+    @property
+    def runs(self) -> list[Run]:
+        """What its agents do at the moment."""
+        return self.task_set.runs
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this worker does what only one of the app's workers does: it is the one with partition 0."""
+        return 0 in self.task_set.tasks or self.services.task_count == 0
 
     @property
     def pages(self) -> Sequence[Any]:
@@ -146,6 +172,8 @@ class Worker:
         """Whether everything that should move moves, and what does not."""
         for reason in (
             self.watchdog.reason,
+            self.membership.member.failing if self.membership is not None else None,
+            *self.task_set.failing.values(),
             *(run.group.failing for run in self.runs),
             *(run.failing for run in self.runs),
             self.producer.failing,
@@ -172,7 +200,7 @@ class Worker:
     async def table_rows(self, table: str, prefix: str, limit: int) -> list[dict[str, Any]]:
         """Rows whose key, as text, begins with `prefix`; committed ones."""
         if not any(table in task.tables for task in self.tasks):
-            raise UsageError(f"there is no table {table!r}, or nothing has used it yet")
+            raise UsageError(f"there is no table {table!r} in this worker, or nothing has used it yet")
         rows: list[dict[str, Any]] = []
         for task in self.tasks:
             partition = task.tables.get(table)
@@ -251,21 +279,37 @@ class Worker:
             table.runtime = self.table_runtime
         for service in self.extra_services:
             await service.start()
-        await self._open_tasks()
+        await self._share_tasks()
         self._background.append(loop.create_task(self.producer.run(), name="producer"))
         self._background.append(loop.create_task(self._tick(), name="clock"))
         self._background.append(loop.create_task(self.watchdog.watch(self.runs), name="watchdog"))
-        for run in self.runs:
-            run.failed = self._failed
-            self._run_tasks[run] = loop.create_task(run.run(), name=f"agent {run.name}")
-            self._committers[run] = loop.create_task(run.group.keep_committing(), name=f"commit {run.name}")
-            self._run_tasks[run].add_done_callback(self._on_end)
-            self._committers[run].add_done_callback(self._on_end)
         self.phase = "running"
-        for name, function in self._declarations.tasks:
-            self._background.append(loop.create_task(self._supervise(name, function), name=f"task {name}"))
-        for timer in self._declarations.timers:
-            self._background.append(loop.create_task(self._call_every(timer), name=f"timer {timer.name}"))
+        self._background += self._begin(on_leader=False)
+        self._on_change()
+
+    def _begin(self, *, on_leader: bool) -> list[asyncio.Task[Any]]:
+        """Start the app's own tasks and timers: those of every worker, or those of one."""
+        loop, declared = asyncio.get_running_loop(), self._declarations
+        return [
+            loop.create_task(self._supervise(task.name, task.function), name=f"task {task.name}")
+            for task in declared.tasks
+            if task.on_leader is on_leader
+        ] + [
+            loop.create_task(self._call_every(timer), name=f"timer {timer.name}")
+            for timer in declared.timers
+            if timer.on_leader is on_leader
+        ]
+
+    def _on_change(self) -> None:
+        """A stream task came or went."""
+        if self.phase != "running":
+            return
+        if self.is_leader and not self._leading:
+            self._leading = self._begin(on_leader=True)
+        elif not self.is_leader and self._leading:
+            for task in self._leading:
+                task.cancel()
+            self._leading = []
 
     async def _declare_topics(self) -> None:
         services, transport = self.services, self.services.transport
@@ -285,22 +329,63 @@ class Worker:
             known[dead_letters] = await transport.create_topic(dead_letters, partitions=1, config=DEAD_LETTER_CONFIG)
         services.topics.update(known)
 
-    async def _open_tasks(self) -> None:
-        services = self.services
-        counts = {agent.name: services.partitions(agent.topic.name) for agent in self.agents.values()}
-        committed = await services.transport.committed(services.group)
-        for partition in range(max(counts.values(), default=0)):
-            store = self._stores(partition) if self._stores is not None else open_store(services, self._path(partition))
-            task = StreamTask(services, partition, store)
-            self.tasks.append(task)
-            recovery = Recovery(services, task, self.agents, self.tables, self._recovered)
-            await recovery.recover(committed)
-            for agent in self.agents.values():
-                if partition < counts[agent.name]:
-                    run = Run(services, task, agent, self.tables)
-                    task.runs.append(run)
-                    self.runs.append(run)
-                    await begin(run, committed)
+    async def _share_tasks(self) -> None:
+        """Get this worker's share of the stream tasks, or all of them where no other worker can come, and open them."""
+        services, loop = self.services, asyncio.get_running_loop()
+        topics = {agent.topic.name for agent in self.agents.values()}
+        services.task_count = max((services.partitions(topic) for topic in topics), default=0)
+        channel = services.transport.group_channel(services.group) if topics else None
+        if channel is None:
+            await self.task_set.assign(range(services.task_count))
+        else:
+            membership = self.membership = Membership(services, channel, self.task_set, topics, self._stored)
+            services.generation_of = lambda: membership.member.generation
+            services.on_refused_commit = membership.member.look
+            self._member = loop.create_task(membership.member.run(), name=f"member of {services.group}")
+            self._member.add_done_callback(self._on_member_end)
+            await self._unless_failed(membership.assigned.wait())
+        await self._unless_failed(self.task_set.opened())
+
+    async def _unless_failed(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Wait for something that comes while the worker starts, or for the error that prevents it."""
+        waiting = asyncio.ensure_future(coroutine)
+        cannot = asyncio.ensure_future(self._cannot_start.wait())
+        try:
+            await asyncio.wait({waiting, cannot}, return_when=asyncio.FIRST_COMPLETED)
+            if cannot.done() and self._failed is not None and self._failed.done():
+                self._failed.result()
+        finally:
+            waiting.cancel()
+            cannot.cancel()
+
+    def _cannot(self, error: StreamcoreError) -> None:
+        """A stream task cannot be opened, or had."""
+        self._fail(error)
+        self._cannot_start.set()
+
+    def _on_member_end(self, task: asyncio.Task[None]) -> None:
+        self._on_end(task)
+        self._cannot_start.set()
+
+    def _runner(self, partition: int) -> TaskRunner:
+        assert self._failed is not None, "start makes it"
+        declared = self._declarations
+        return TaskRunner(
+            self.services,
+            Program(declared.agents, declared.tables, declared.topics),
+            partition,
+            self._stores or (lambda number: open_store(self.services, self._path(number))),
+            self._recovered,
+            self._on_end,
+            self._failed,
+        )
+
+    def _stored(self) -> list[int]:
+        """The tasks whose tables lie on this disk."""
+        tables = self.data_directory() / "tables"
+        if self.services.config.store == "memory://" or not tables.is_dir():
+            return []
+        return [int(path.name) for path in tables.iterdir() if path.name.isdigit()]
 
     def _path(self, partition: int) -> str | None:
         config = self.services.config
@@ -380,43 +465,20 @@ class Worker:
         if self.phase == "stopped":
             return
         self.phase = "stopping"
-        drain_s = milliseconds(self.services.config.drain) / 1000
-        await _end(self._background)
-        for run in self.runs:
-            run.stop()
-        if self._run_tasks:
-            _, late = await asyncio.wait(self._run_tasks.values(), timeout=drain_s)
-            for run, task in self._run_tasks.items():
-                if task in late:
-                    logger.warning(
-                        "agent %s did not finish its event in %g s; it is read again next time", run.name, drain_s
-                    )
-                    run.is_clean = False
-            await _end(late)
-        # A run that was cut off in the middle of an event leaves its group at the last commit.
-        groups = {run.group for run in self.runs}
-        clean = [group for group in groups if all(run.is_clean for run in group.runs)]
-        committers = set(self._committers.values())
+        await end([*self._background, *self._leading])
+        if self._member is not None and self.membership is not None and not self.membership.member.retire():
+            await end([self._member])
+        await self.task_set.stop()
         try:
             async with asyncio.timeout(STOP_MARGIN_S):
-                for group in clean:
-                    group.end_committing()
-                finishing = {self._committers[run] for group in clean for run in group.runs} & committers
-                if finishing:
-                    await asyncio.wait(finishing)
-                for group in clean:
-                    if group.has_progress:
-                        await group.commit_when_still()
                 await self.producer.finish()
         except TimeoutError:
-            logger.error("the last commit did not go through in time; its events are read again next time")
-        await _end(committers)
-        for group in groups:
-            await group.close()
+            logger.error("not everything that was sent has reached the log in time")
+        if self._member is not None and self.membership is not None:
+            await end([self._member])
+            await self.membership.member.leave()
         for service in reversed(self.extra_services):
             await service.stop()
-        for stream_task in self.tasks:
-            stream_task.store.close()
         for topic in self._declarations.topics.values():
             topic.outlet = None
         for table in self.tables.values():
@@ -424,14 +486,3 @@ class Worker:
         await self.services.transport.stop()
         gc.set_threshold(*self._gc_threshold)
         self.phase = "stopped"
-
-
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait for them; one that does not let itself be cancelled is left behind."""
-    tasks = set(tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_S)
-        for task in stubborn:
-            logger.error("%s does not end though it was cancelled: does it catch CancelledError?", task.get_name())

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from rocksdict import ColumnFamily, Options, Rdict, WriteBatch
 
-from streamcore.errors import StateError
+from streamcore.errors import StateError, StoreHeldError
 from streamcore.state.store import META, Change
 
 # RocksDB's default of 64 MiB per column family would let 8 partitions of 4 tables hold 2 GiB of memtables.
@@ -33,6 +33,7 @@ class RocksStore:
     """A store on disk; survives a killed process (writes reach the kernel before `write` returns).
 
     Raises:
+        StoreHeldError: somebody else has it open.
         StateError: the database is damaged or cannot be opened.
     """
 
@@ -48,6 +49,9 @@ class RocksStore:
             families = dict.fromkeys({*names, META} - {"default"}, self._options)
             self._db = Rdict(path, self._options, column_families=families)
         except Exception as error:  # rocksdict raises bare Exception
+            # RocksDB's words for a LOCK file that is locked, by another process and by this one.
+            if "While lock file" in str(error) or "lock hold by current process" in str(error):
+                raise StoreHeldError(f"the table store {path} is open elsewhere") from error
             raise StateError(f"the table store {path} does not open: {error}") from error
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, ColumnFamily] = {}

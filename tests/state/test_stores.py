@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamcore.errors import StateError
+from streamcore.errors import StateError, StoreHeldError
 from streamcore.state.memory import MemoryStore
 from streamcore.state.rocksdb import RocksStore, set_aside
 from streamcore.state.store import META, Store
@@ -163,7 +163,7 @@ def test_a_damaged_store_raises_and_can_be_set_aside(tmp_path: Path, damage: str
 
 def test_a_second_process_or_object_cannot_open_a_store_that_is_in_use(tmp_path: Path) -> None:
     store = RocksStore(str(tmp_path / "db"))
-    with pytest.raises(StateError, match="does not open"):
+    with pytest.raises(StoreHeldError, match="open elsewhere"):
         RocksStore(str(tmp_path / "db"))
     store.close()
 
