@@ -47,14 +47,20 @@ def plan(weights: Sequence[int], claims: Mapping[str, Claim]) -> dict[str, set[i
 
 
 def _balance(weights: Sequence[int], shares: dict[str, set[int]], loads: dict[str, int]) -> None:
-    """Move tasks from the most loaded to the least loaded while that evens them out."""
+    """Move tasks to the least loaded while that evens things out."""
     while True:
-        high = max(loads, key=lambda member: (loads[member], member))
         low = min(loads, key=lambda member: (loads[member], member))
-        gap = loads[high] - loads[low]
-        # The largest that makes the gap smaller; the newest among equals, so that old ones stay where they are.
-        moved = max((task for task in shares[high] if weights[task] < gap), key=lambda t: (weights[t], t), default=None)
-        if moved is None:
+        for high in sorted(loads, key=lambda member: (loads[member], member), reverse=True):
+            gap = loads[high] - loads[low]
+            # The largest that makes the gap smaller, of equals the last: the others stay where they are.
+            moved = max(
+                (task for task in shares[high] if weights[task] < gap),
+                key=lambda task: (weights[task], task),
+                default=None,
+            )
+            if moved is not None:
+                break
+        else:
             return
         shares[high].remove(moved)
         shares[low].add(moved)
