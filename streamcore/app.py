@@ -12,7 +12,7 @@ from typing import Any, overload
 from streamcore.agents import Agent, AgentFunction
 from streamcore.clock import SYSTEM_CLOCK
 from streamcore.config import AppConfig, ErrorPolicy, Seconds, milliseconds
-from streamcore.engine.worker import Declarations, Service, TaskSpec, TimerSpec, Worker
+from streamcore.engine.worker import Declarations, Service, TaskSpec, TimerSpec, Where, Worker
 from streamcore.errors import UsageError
 from streamcore.tables import Table
 from streamcore.topics import HeadersArg, SentRecord, Topic
@@ -20,6 +20,12 @@ from streamcore.topics import HeadersArg, SentRecord, Topic
 AsyncFunction = Callable[..., Awaitable[Any]]
 
 logger = logging.getLogger(__name__)
+
+
+def _where(on_leader: bool, per_host: bool) -> Where:
+    if on_leader and per_host:
+        raise UsageError("on_leader is one worker of all, per_host one on every machine: choose one of them")
+    return "leader" if on_leader else "host" if per_host else "worker"
 
 
 class App:
@@ -133,38 +139,40 @@ class App:
     @overload
     def task(self, function: AsyncFunction) -> AsyncFunction: ...
     @overload
-    def task(self, *, on_leader: bool = False) -> Callable[[AsyncFunction], AsyncFunction]: ...
-    def task(self, function: AsyncFunction | None = None, *, on_leader: bool = False) -> Any:
+    def task(self, *, on_leader: bool = False, per_host: bool = False) -> Callable[[AsyncFunction], AsyncFunction]: ...
+    def task(self, function: AsyncFunction | None = None, *, on_leader: bool = False, per_host: bool = False) -> Any:
         """Declare a coroutine to run once the worker has started; one that fails is started again.
 
         It takes nothing, or the app.
 
         Args:
             on_leader: in one of the app's workers, and in another one when that one goes.
+            per_host: in one of the app's workers on every machine: for what reads the machine itself.
         """
+        where = _where(on_leader, per_host)
 
         def declare(function: AsyncFunction) -> AsyncFunction:
-            self._declared.tasks.append(TaskSpec(function.__name__, self._bound(function), on_leader))
+            self._declared.tasks.append(TaskSpec(function.__name__, self._bound(function), where))
             return function
 
         return declare if function is None else declare(function)
 
     def timer(
-        self, interval: Seconds, *, name: str | None = None, on_leader: bool = False
+        self, interval: Seconds, *, name: str | None = None, on_leader: bool = False, per_host: bool = False
     ) -> Callable[[AsyncFunction], AsyncFunction]:
         """Declare a coroutine to call every `interval` seconds. It takes nothing, or the app.
 
         Args:
             on_leader: in one of the app's workers, and in another one when that one goes.
+            per_host: in one of the app's workers on every machine.
         """
+        where = _where(on_leader, per_host)
         interval_s = milliseconds(interval, "timer interval") / 1000
         if interval_s <= 0:
             raise UsageError(f"a timer's interval is more than 0 seconds, not {interval!r}")
 
         def declare(function: AsyncFunction) -> AsyncFunction:
-            self._declared.timers.append(
-                TimerSpec(name or function.__name__, interval_s, self._bound(function), on_leader)
-            )
+            self._declared.timers.append(TimerSpec(name or function.__name__, interval_s, self._bound(function), where))
             return function
 
         return declare
@@ -232,10 +240,10 @@ class App:
 
     def _listening(self, worker: Worker) -> Service:
         """Lets Kafka clients, and commands in other processes, at the log that is embedded in this one."""
-        from streamcore.transport.embedded import EmbeddedTransport
+        from streamcore.transport.shared_directory import SharedDirectoryTransport
 
         transport = worker.services.transport
-        assert isinstance(transport, EmbeddedTransport), "the URL says so"
+        assert isinstance(transport, SharedDirectoryTransport), "the URL says so"
 
         async def start() -> None:
             endpoint = await transport.listen("127.0.0.1", self.conf.listen_port)

@@ -123,26 +123,26 @@ async def send_line(line: LogLine) -> None:
     await syslog.send(value=line, timestamp=line.time)
 
 
-@app.task
+@app.task(per_host=True)
 async def read_this_machine() -> None:
     if options.live:
         await read_metrics(send_metrics)
 
 
-@app.task
+@app.task(per_host=True)
 async def receive_syslog() -> None:
     if options.live:
         receiver = SyslogReceiver(send_line, port=options.port, loopback_host=socket.gethostname())
         await receiver.run()
 
 
-@app.task
+@app.task(on_leader=True)
 async def simulate_fleet() -> None:
     if options.fleet:
         await run_fleet(send_metrics, send_line, options.fleet)
 
 
-@app.task
+@app.task(on_leader=True)
 async def replay_recordings() -> None:
     """Plays the recordings, waits until everything has come of them, says how the rules did, and ends the app."""
     if options.replay is None:

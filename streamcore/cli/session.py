@@ -11,7 +11,6 @@ import click
 
 from streamcore.cli.problems import CommandError, ExitCode, NotFoundError
 from streamcore.cli.settings import DATA_DEFAULT, Settings
-from streamcore.errors import DirectoryHeldError
 from streamcore.types import TP
 
 if TYPE_CHECKING:
@@ -77,15 +76,7 @@ def with_session(
 
                 transport = connect(url)
                 _cancel_on_sigterm()
-                try:
-                    await transport.start()
-                except DirectoryHeldError:
-                    # A worker or a broker has it: then the way in is its door.
-                    joined = _door_of(url)
-                    if joined is None:
-                        raise
-                    transport = connect(joined)
-                    await transport.start()
+                await transport.start()
                 try:
                     await function(Session(settings, transport), *args, **kwargs)
                 finally:
@@ -99,14 +90,6 @@ def with_session(
         return callback
 
     return decorate
-
-
-def _door_of(url: str) -> str | None:
-    """The URL under which the process that has the directory open can be reached."""
-    from streamcore.broker.listener import listener_of
-
-    endpoint = listener_of(url.partition(":")[2].removeprefix("//"))
-    return f"kafka://{endpoint.host}:{endpoint.port}" if endpoint is not None else None
 
 
 def _cancel_on_sigterm() -> None:

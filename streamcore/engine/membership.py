@@ -42,6 +42,7 @@ class Membership:
         tasks: TaskSet,
         topics: Iterable[str],
         stored: Callable[[], Iterable[int]],
+        group_instance_id: str | None,
     ) -> None:
         config = services.config
         self._services = services
@@ -57,7 +58,7 @@ class Membership:
                 protocol=ASSIGNOR,
                 session_timeout_ms=milliseconds(config.session_timeout),
                 rebalance_timeout_ms=max(REBALANCE_TIMEOUT_MS, 2 * milliseconds(config.drain)),
-                group_instance_id=config.group_instance_id or None,
+                group_instance_id=group_instance_id,
             ),
         )
 

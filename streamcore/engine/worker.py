@@ -5,12 +5,13 @@ import gc
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from streamcore.agents import Agent
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.config import AppConfig, milliseconds
 from streamcore.engine.dead_letters import DEAD_LETTER_CONFIG
+from streamcore.engine.host_place import HostPlace
 from streamcore.engine.membership import Membership
 from streamcore.engine.metrics import EngineMetrics
 from streamcore.engine.producer import Producer
@@ -36,6 +37,7 @@ from streamcore.transport.base import LATEST, Transport
 # would be looked at several times while it lives. Worth a third of the throughput.
 GC_THRESHOLD = (50_000, 20, 50)
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
+HOST_CHECK_S = 1.0  # whether the worker that works for this machine has gone
 TASK_RETRY_MAX_S = 30.0  # between starts of a task that keeps failing
 
 
@@ -47,6 +49,10 @@ class Service:
     stop: Callable[[], Awaitable[None]]
 
 
+# In every worker of the app, in one of them all, or in one of them on every machine.
+Where = Literal["worker", "leader", "host"]
+
+
 @dataclass
 class TimerSpec:
     """A function called every `interval_s` seconds."""
@@ -54,7 +60,7 @@ class TimerSpec:
     name: str
     interval_s: float
     function: Callable[[], Awaitable[Any]]
-    on_leader: bool = False  # in one worker of the app only
+    where: Where = "worker"
 
 
 @dataclass
@@ -63,7 +69,7 @@ class TaskSpec:
 
     name: str
     function: Callable[[], Awaitable[Any]]
-    on_leader: bool = False  # in one worker of the app only
+    where: Where = "worker"
 
 
 @dataclass
@@ -119,6 +125,7 @@ class Worker:
         self._gc_threshold = gc.get_threshold()
         self._stop_requested = asyncio.Event()
         self._background: list[asyncio.Task[Any]] = []
+        self.place: HostPlace | None = None  # among the workers on this machine; None where there can be no other
         self._leading: list[asyncio.Task[Any]] = []  # what one worker of the app does for all
         self._member: asyncio.Task[None] | None = None
         self._cannot_start = asyncio.Event()
@@ -284,20 +291,29 @@ class Worker:
         self._background.append(loop.create_task(self._tick(), name="clock"))
         self._background.append(loop.create_task(self.watchdog.watch(self.runs), name="watchdog"))
         self.phase = "running"
-        self._background += self._begin(on_leader=False)
+        self._background += self._begin("worker")
+        declared = self._declarations
+        if "host" in {task.where for task in declared.tasks} | {timer.where for timer in declared.timers}:
+            self._background.append(loop.create_task(self._work_for_host(), name="once per machine"))
         self._on_change()
 
-    def _begin(self, *, on_leader: bool) -> list[asyncio.Task[Any]]:
-        """Start the app's own tasks and timers: those of every worker, or those of one."""
+    async def _work_for_host(self) -> None:
+        """Do what is done once per machine, as soon as no other worker here does."""
+        while self.place is not None and not self.place.claim():  # noqa: ASYNC110 - another process's lock
+            await asyncio.sleep(HOST_CHECK_S)
+        self._background += self._begin("host")
+
+    def _begin(self, where: Where) -> list[asyncio.Task[Any]]:
+        """Start the app's own tasks and timers of one kind."""
         loop, declared = asyncio.get_running_loop(), self._declarations
         return [
             loop.create_task(self._supervise(task.name, task.function), name=f"task {task.name}")
             for task in declared.tasks
-            if task.on_leader is on_leader
+            if task.where == where
         ] + [
             loop.create_task(self._call_every(timer), name=f"timer {timer.name}")
             for timer in declared.timers
-            if timer.on_leader is on_leader
+            if timer.where == where
         ]
 
     def _on_change(self) -> None:
@@ -305,7 +321,7 @@ class Worker:
         if self.phase != "running":
             return
         if self.is_leader and not self._leading:
-            self._leading = self._begin(on_leader=True)
+            self._leading = self._begin("leader")
         elif not self.is_leader and self._leading:
             for task in self._leading:
                 task.cancel()
@@ -338,7 +354,10 @@ class Worker:
         if channel is None:
             await self.task_set.assign(range(services.task_count))
         else:
-            membership = self.membership = Membership(services, channel, self.task_set, topics, self._stored)
+            self.place = HostPlace(self.data_directory())
+            membership = self.membership = Membership(
+                services, channel, self.task_set, topics, self._stored, self._instance_id(self.place)
+            )
             services.generation_of = lambda: membership.member.generation
             services.on_refused_commit = membership.member.look
             self._member = loop.create_task(membership.member.run(), name=f"member of {services.group}")
@@ -379,6 +398,14 @@ class Worker:
             self._on_end,
             self._failed,
         )
+
+    def _instance_id(self, place: HostPlace) -> str | None:
+        """A name under which a worker that was killed and starts again goes on at once with the tasks that it had."""
+        config = self.services.config
+        if config.group_instance_id:
+            return config.group_instance_id
+        # Tables in memory leave nothing on this machine that would speak for the same tasks.
+        return place.name() if config.store != "memory://" and place.claim() else None
 
     def _stored(self) -> list[int]:
         """The tasks whose tables lie on this disk."""
@@ -483,6 +510,8 @@ class Worker:
             topic.outlet = None
         for table in self.tables.values():
             table.runtime = None
+        if self.place is not None:
+            self.place.release()
         await self.services.transport.stop()
         gc.set_threshold(*self._gc_threshold)
         self.phase = "stopped"

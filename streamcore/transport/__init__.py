@@ -1,5 +1,7 @@
 """How the framework reaches a log: in this process or over the wire, chosen by a URL."""
 
+from typing import cast
+
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import UsageError
 from streamcore.transport.base import Transport
@@ -28,6 +30,7 @@ def connect(url: str, *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) 
 
         return KafkaTransport(rest.removeprefix("//").rstrip("/"), url=url)
     from streamcore.transport.embedded import EmbeddedTransport, MemoryTransport
+    from streamcore.transport.shared_directory import SharedDirectoryTransport
 
     if scheme == "memory":
         return MemoryTransport(rest.removeprefix("//"), flush=flush, clock=clock)
@@ -35,5 +38,10 @@ def connect(url: str, *, flush: str | None = None, clock: Clock = SYSTEM_CLOCK) 
         directory = rest.removeprefix("//")
         if not directory:
             raise UsageError(f"broker URL {url!r} names no directory; embedded:./streamcore-data would")
-        return EmbeddedTransport(directory, url=url, flush=flush, clock=clock)
+
+        def make() -> EmbeddedTransport:
+            return EmbeddedTransport(directory, url=url, flush=flush, clock=clock)
+
+        # What is not written there, it takes from the transport inside.
+        return cast(Transport, SharedDirectoryTransport(make, directory, url))
     raise UsageError(f"broker URL {url!r} has the unknown scheme {scheme!r}; {_REMEDY}")

@@ -42,7 +42,11 @@ class TopicLayout(NamedTuple):
 class Cluster:
     """Connections are opened when they are needed, and again when they are lost."""
 
-    def __init__(self, bootstrap: list[tuple[str, int]], client_id: str) -> None:
+    def __init__(self, bootstrap: Callable[[], list[tuple[str, int]]], client_id: str) -> None:
+        """
+        Args:
+            bootstrap: addresses to begin with, asked for anew whenever no known node answers.
+        """
         self._bootstrap = bootstrap
         self._client_id = client_id
         self.nodes: dict[int, Node] = {}
@@ -67,7 +71,7 @@ class Cluster:
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise UsageError(f"broker address {address!r} is not HOST:PORT, as in kafka://127.0.0.1:9092")
             bootstrap.append((host.strip("[]"), int(port)))
-        return cls(bootstrap, client_id)
+        return cls(lambda: bootstrap, client_id)
 
     async def close(self) -> None:
         connections, self._connections = list(self._connections.values()), {}
@@ -164,7 +168,7 @@ class Cluster:
             BrokerUnreachableError: none answers.
         """
         addresses = [(node.host, node.port) for node in self.nodes.values()]
-        addresses += [address for address in self._bootstrap if address not in addresses]
+        addresses += [address for address in self._bootstrap() if address not in addresses]
         for host, port in addresses:
             known = self._connections.get((host, port, ""))
             if known is not None and known.is_open:
@@ -175,8 +179,7 @@ class Cluster:
                 return await self._connection(host, port, "")
             except BrokerUnreachableError as error:
                 failure = failure or error
-        assert failure is not None, "there is an address"
-        raise failure
+        raise failure or BrokerUnreachableError("nobody says where a broker listens at the moment")
 
     async def node(self, node_id: int, purpose: str = "") -> NodeConnection:
         """A connection to a node; requests of one purpose wait for each other, those of two do not.
@@ -210,7 +213,7 @@ class Cluster:
             if response.error_code:
                 raise RetriableError(response.error_code, f"group {group} has no coordinator at the moment")
             node_id = response.node_id
-            self.nodes.setdefault(node_id, Node(node_id, response.host, response.port))
+            self.nodes[node_id] = Node(node_id, response.host, response.port)
             self._coordinators[group] = node_id
         return await self.node(node_id, purpose)
 

@@ -60,13 +60,19 @@ _LIST_BY_TIME: Final = {EARLIEST: -2, LATEST: -1}
 class KafkaTransport:
     """Nothing is opened before `start`."""
 
-    def __init__(self, addresses: str, *, url: str = "", client_id: str = CLIENT_ID) -> None:
+    def __init__(
+        self, addresses: str | Callable[[], list[tuple[str, int]]], *, url: str = "", client_id: str = CLIENT_ID
+    ) -> None:
         """
+        Args:
+            addresses: `host:port,…`, or what is asked for them whenever no known node answers.
         Raises:
             UsageError: the addresses are none.
         """
         self.url = url or f"kafka://{addresses}"
-        self._cluster = Cluster.parse(addresses, client_id)
+        self._cluster = (
+            Cluster.parse(addresses, client_id) if isinstance(addresses, str) else Cluster(addresses, client_id)
+        )
         self._producer = WireProducer(self._cluster)
         self._polls = Polls(self._cluster, self._fetch_from)
         self._fetches = 0

@@ -122,13 +122,27 @@ def test_the_log_goes_to_a_file(shop, tmp_path):
     assert "ValueError: no such word" in (tmp_path / "shop.log").read_text()
 
 
-def test_a_directory_that_is_held_is_exit_code_three(shop, tmp_path):
+def test_a_directory_whose_holder_lets_nobody_in_is_exit_code_three(shop, tmp_path):
+    private = APP.replace("web_port=0", "web_port=0, listen=False")
+    (tmp_path / "shop.py").write_text(private.format(on_error="retry", body="counts[word] += 1"))
     with worker(tmp_path, "--without-web") as first:
         wait_for(first, "is running")
         with worker(tmp_path, "--without-web") as second:
             _, errors = second.communicate(timeout=20)
         assert second.returncode == 3
         assert str(first.pid) in errors
+
+
+def test_a_second_worker_on_the_same_directory_joins_the_first(shop, tmp_path):
+    with worker(tmp_path, "--without-web") as first:
+        wait_for(first, "is running")
+        with worker(tmp_path, "--without-web") as second:
+            wait_for(second, "joined the log")
+            wait_for(second, "is running")
+            os.kill(second.pid, signal.SIGTERM)
+            _, errors = second.communicate(timeout=20)
+            assert second.returncode == 0, errors
+        assert first.poll() is None
 
 
 def test_data_says_where_the_log_is(shop, tmp_path):

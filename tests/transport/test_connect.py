@@ -7,6 +7,7 @@ import pytest
 from streamcore.errors import DirectoryUnusableError, LogOfflineError, UsageError
 from streamcore.transport import connect
 from streamcore.transport.embedded import EmbeddedTransport, MemoryTransport, forget_memory
+from streamcore.transport.shared_directory import SharedDirectoryTransport
 from tests.transport.support import A0, opened, read_all, records
 from tests.transport.virtual_loop import run_virtually
 
@@ -14,7 +15,7 @@ from tests.transport.virtual_loop import run_virtually
 def test_the_scheme_chooses_the_transport() -> None:
     assert isinstance(connect("memory:"), MemoryTransport)
     embedded = connect("embedded:./streamcore-data")
-    assert isinstance(embedded, EmbeddedTransport)
+    assert isinstance(embedded, SharedDirectoryTransport)
     assert embedded.url == "embedded:./streamcore-data"
 
 
