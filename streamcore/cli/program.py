@@ -128,8 +128,8 @@ PROGRAM = _program(
       streamcore consume greetings                 read what is there
       streamcore worker -A health                  run the app in health.py
 
-    One process at a time has a data directory open: stop a worker before you look into its log with these
-    commands, or look at the worker's own pages (http://localhost:6066). Only 'dump' reads beside a running worker.
+    Where a worker or a broker has the data directory open, these commands reach its log through it. A worker has
+    pages of its own too (http://localhost:6066).
     """,
 )
 

@@ -18,6 +18,7 @@ from streamcore.cli.discovery import find_app
 from streamcore.cli.output import plural
 from streamcore.cli.problems import ExitCode
 from streamcore.cli.settings import Settings
+from streamcore.cli.supervisor import Supervisor, command_line, stop_with_supervisor
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 OnRecovery = Callable[[str, int, int, int], None]  # table, partition, rows done, rows in all
 
+WORKERS_MAX = 256  # a typing error of one digit more would take the machine down
 RECOVERY_LOG_S = 5.0
 SAME_SIGNAL_S = 0.5  # timeout(1), make and a terminal may each pass on one and the same Ctrl-C
 ANNOUNCE_POLL_S = 0.05
@@ -40,6 +42,15 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
     "-A", "--app", "spec", metavar="MODULE[:APP]", help="The app: a module, module:app, or a path like health.py."
 )
 @click.option("--web-port", "-p", type=click.IntRange(0, 65535), metavar="PORT", help="Port of the status pages.")
+@click.option(
+    "-n",
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the partitions; pages at --web-port and the ports after it.",
+)
 @click.option("--without-web", is_flag=True, help="No status pages.")
 @click.option(
     "-l",
@@ -52,7 +63,13 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 @click.option("-f", "--logfile", type=click.Path(path_type=Path), metavar="FILE", help="Log there and not to stderr.")
 @click.pass_obj
 def worker(
-    settings: Settings, spec: str | None, web_port: int | None, without_web: bool, loglevel: str, logfile: Path | None
+    settings: Settings,
+    spec: str | None,
+    web_port: int | None,
+    workers: int,
+    without_web: bool,
+    loglevel: str,
+    logfile: Path | None,
 ) -> None:
     """Run an app: its agents, tables, timers and pages.
 
@@ -61,12 +78,21 @@ def worker(
       streamcore worker -A health
       streamcore worker -A shop.orders:app --web-port 7000 -l warning
       streamcore worker -A health.py --data /var/lib/health
+      streamcore worker -A health --broker kafka://broker:9092 --workers 4
+
+    Workers of one app share its partitions, on one machine or on many: start another one and it takes its share.
+    On one data directory the first one keeps the log and the others join it.
 
     Ctrl-C (or SIGTERM) stops in order: events in flight are finished, offsets committed, the log flushed. A second
     one ends at once; the next start then recovers from the log.
     """
     app = _app(settings, spec)
     start_logging(loglevel, logfile)
+    if workers > 1:
+        code = _supervise(settings, app, spec, web_port, workers, without_web, loglevel, logfile)
+        if code:
+            raise click.exceptions.Exit(code)
+        return
     options: dict[str, Any] = {}
     if (broker := settings.broker_given()) is not None:
         options["broker"] = broker
@@ -77,6 +103,39 @@ def worker(
     code = run_worker(app, options)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _supervise(
+    settings: Settings,
+    app: "App",
+    spec: str | None,
+    web_port: int | None,
+    workers: int,
+    without_web: bool,
+    loglevel: str,
+    logfile: Path | None,
+) -> int:
+    """Run several workers, each with its own port and log file."""
+    if app.conf.broker.startswith("memory:") and settings.broker_given() is None:
+        raise click.UsageError("A memory: log lives in one process: several workers need a directory or a broker.")
+    common = [*command_line(None if spec is not None else sys.argv[0]), "worker"]
+    if spec is not None:
+        common += ["-A", spec]
+    if (broker := settings.broker_given()) is not None:
+        common += ["--broker", broker]
+    common += ["-l", loglevel]
+    first_port = app.conf.web_port if web_port is None else web_port
+    commands: list[list[str]] = []
+    for slot in range(workers):
+        command = [*common]
+        if without_web or not app.conf.web_enabled:
+            command.append("--without-web")
+        else:
+            command += ["--web-port", str(first_port + slot if first_port else 0)]
+        if logfile is not None:
+            command += ["--logfile", str(logfile.with_name(f"{logfile.stem}-{slot + 1}{logfile.suffix}"))]
+        commands.append(command)
+    return asyncio.run(Supervisor(commands).run())
 
 
 def _app(settings: Settings, spec: str | None) -> "App":
@@ -167,6 +226,7 @@ async def _serve(app: "App", options: dict[str, Any], on_recovery: OnRecovery) -
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
+    stop_with_supervisor(loop, lambda: on_signal(signal.SIGTERM))
     announcing = loop.create_task(_announce(app, worker), name="announce")
     try:
         return await running

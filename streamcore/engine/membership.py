@@ -76,7 +76,8 @@ class Membership:
         if sum(map(len, shares.values())) == len(weights):  # elsewise some are on their way, and the group meets again
             spare = sum(not tasks for tasks in shares.values())
             waiting = f"; {spare} of them wait to take over" if spare else ""
-            logger.info("%d workers share %d partitions%s", len(shares), len(weights), waiting)
+            workers = f"{len(shares)} workers share" if len(shares) > 1 else "one worker has"
+            logger.info("%s the %d partitions%s", workers, len(weights), waiting)
         return {member_id: encode_assignment(self._tps(tasks)) for member_id, tasks in shares.items()}
 
     async def on_assigned(self, assignment: bytes) -> bool:

@@ -56,6 +56,7 @@ class TaskRunner:
         self._on_recovery = on_recovery
         self._on_end = on_end
         self._failed = failed
+        self._is_closed = False
         self._run_tasks: dict[Run, asyncio.Task[None]] = {}
         self._committers: dict[Run, asyncio.Task[None]] = {}
 
@@ -70,6 +71,7 @@ class TaskRunner:
             StreamcoreError: what is wrong with the log or the store.
         """
         services, program, partition = self._services, self._program, self.partition
+        self._is_closed = False
         task = self.task = StreamTask(services, partition, self._open_store(partition))
         # Sides of joins are among them; which topics a join reads is known when its agent runs.
         tps = [TP(topic, partition) for topic in program.topics if partition < services.partitions(topic)]
@@ -132,6 +134,9 @@ class TaskRunner:
         await self._close()
 
     async def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         await end(self._committers.values())
         for group in {run.group for run in self.runs}:
             await group.close()

@@ -39,6 +39,7 @@ class TaskSet:
         self._runners: dict[int, TaskRunner] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
+        self._changing = asyncio.Lock()  # held while tasks are given up: a stop comes before or after that
         # In place: pages, the watchdog and the test kit look at these.
         self.tasks: dict[int, StreamTask] = {}  # open ones, by number
         self.runs: list[Run] = []  # theirs, by number of the task
@@ -62,8 +63,9 @@ class TaskSet:
             Whether something was closed; it is committed and closed by then.
         """
         wanted = set(wanted)
-        given_up = [number for number in self._runners if number not in wanted]
-        await asyncio.gather(*(self._give_up(number) for number in given_up))
+        async with self._changing:
+            given_up = [number for number in self._runners if number not in wanted]
+            await asyncio.gather(*(self._give_up(number) for number in given_up))
         for number in sorted(wanted - set(self._runners)):
             runner = self._runners[number] = self._make(number)
             task = asyncio.get_running_loop().create_task(self._open(runner), name=f"open partition {number}")
@@ -130,13 +132,15 @@ class TaskSet:
 
     async def lose(self) -> None:
         """All of them belong to others: nothing more can be committed."""
-        for number in list(self._runners):
-            if await self._stop_opening(number):
-                await self._runners[number].abandon()
-            self._forget(number)
+        async with self._changing:
+            for number in list(self._runners):
+                if await self._stop_opening(number):
+                    await self._runners[number].abandon()
+                self._forget(number)
 
     async def stop(self) -> None:
         """Close all of them in order. They can still be looked at."""
-        for number in list(self._opening):
-            await self._stop_opening(number)
-        await asyncio.gather(*(self._runners[number].stop(self._drain_s) for number in self.tasks))
+        async with self._changing:
+            for number in list(self._opening):
+                await self._stop_opening(number)
+            await asyncio.gather(*(self._runners[number].stop(self._drain_s) for number in self.tasks))

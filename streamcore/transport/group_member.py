@@ -99,14 +99,14 @@ class GroupMember:
         self.failing: str | None = None  # why there is no membership at the moment
 
     async def run(self) -> None:
-        """Be a member until cancelled.
+        """Be a member until cancelled, or retired and not needed any more.
 
         Raises:
             UsageError: this member cannot be in the group.
             FencedInstanceError: another process has taken its place.
         """
         delay_s = RETRY_FIRST_S
-        while True:
+        while not self._is_retired:
             try:
                 await self._attend()
                 delay_s = RETRY_FIRST_S
@@ -115,7 +115,9 @@ class GroupMember:
                 raise
             except GroupMembershipError as error:
                 logger.warning("group %s: %s; joining again", self._config.group, error)
-                await self._lose()
+                # A member that is about to stop finds out at its last commits.
+                if not self._is_retired:
+                    await self._lose()
             except (BrokerUnreachableError, RetriableError) as error:
                 self._fails(error)
                 await asyncio.sleep(delay_s)
