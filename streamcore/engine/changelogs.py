@@ -76,9 +76,8 @@ async def keys(services: Services, tp: TP, start: int, end: int) -> list[bytes]:
     return list(found)
 
 
-async def tombstones(services: Services, tp: TP) -> list[OutRecord]:
-    """What takes back every row of a changelog."""
-    end = await end_of(services, tp)
+async def tombstones(services: Services, tp: TP, end: int) -> list[OutRecord]:
+    """What takes back every row of a changelog before `end`."""
     if not end:
         return []
     now_ms = services.clock.now_ms()

@@ -10,6 +10,8 @@ What a crash leaves behind, and who repairs it:
   is read again; the store's state is authoritative, and recovery writes its rows over the orphans in the changelog.
 - between 3 and 4: the group's offsets are ahead of the store, by their commit number. The store follows from the
   changelogs, as it does when another worker has had the task in the meantime.
+- a worker that has lost the task and does not know yet may still append to a changelog: whoever has the task sees at
+  its next commit that rows came in between, and writes over them.
 - the store is gone or damaged: it is rebuilt from the changelogs, exactly up to the ends that step 3 recorded beside
   the offsets that they belong to.
 """
@@ -122,6 +124,7 @@ async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) ->
     now_ms = services.clock.now_ms()
     batches: dict[TP, list[OutRecord]] = {}
     tables: dict[TP, str] = {}
+    known: dict[TP, int] = {}  # up to where a changelog is what the store says
     for name, taken in rows.items():
         table = group.tables[name]
         tp = TP(services.changelog_topic(name), task.partition)
@@ -129,9 +132,12 @@ async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) ->
             await changelogs.ensure(services, name)
         changelog_key = table.layout.changelog_key
         batches[tp] = [(changelog_key(key), value, now_ms, ()) for key, value in taken]
-        if name not in task.logged.changelog_ends:
+        if name in task.logged.changelog_ends:
+            known[tp] = task.logged.changelog_ends[name]
+        else:
             # The first commit: what is there already are rows of a commit that a crash prevented.
-            batches[tp] = [*await changelogs.tombstones(services, tp), *batches[tp]]
+            known[tp] = await changelogs.end_of(services, tp) or 0
+            batches[tp] = [*await changelogs.tombstones(services, tp, known[tp]), *batches[tp]]
         tables[tp] = name
     results = await services.transport.produce(batches)
     ends: dict[str, int] = {}
@@ -145,11 +151,35 @@ async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) ->
             if isinstance(result, UnknownTopicError):
                 services.topics.pop(tp.topic, None)  # somebody deleted it; the next try makes it again
             raise result
-        known = task.logged.changelog_ends.get(tables[tp], 0)
-        if result < known:
-            result = await _write_again(group, tables[tp], tp, batches[tp], known)
-        ends[tables[tp]] = result + len(batches[tp])
+        if result < known[tp]:
+            result = await _write_again(group, tables[tp], tp, batches[tp], known[tp])
+        end = result + len(batches[tp])
+        if result > known[tp]:
+            end = await _write_over(group, tables[tp], tp, known[tp], batches[tp], end)
+        ends[tables[tp]] = end
     return ends
+
+
+async def _write_over(group: "CommitGroup", table: str, tp: TP, known: int, newest: list[OutRecord], end: int) -> int:
+    """Somebody else writes here too: a worker that had the task and does not know yet that it has it no more.
+
+    What it commits is refused, but what it writes is taken. Its rows must not be the last word on their keys.
+
+    Args:
+        known: up to where the changelog is what the store says.
+        newest: the rows of this commit; they are among those in [known, end).
+    Returns:
+        The changelog's end, up to which it is right.
+    """
+    services, store, layout = group.services, group.task.store, group.tables[table].layout
+    ours = {record[0]: record[1] for record in newest if record[0] is not None}
+    while True:
+        keys = await changelogs.keys(services, tp, known, end)
+        logger.info("%s: a worker that has lost the task wrote here; %d rows are set right", tp, len(keys))
+        rows = [(key, ours[key] if key in ours else store.get(table, layout.store_key(key))) for key in keys]
+        known, end = end, await changelogs.write(services, tp, rows) or end
+        if end - len(rows) == known:
+            return end
 
 
 async def _write_again(group: "CommitGroup", table: str, tp: TP, newest: list[OutRecord], known: int) -> int:

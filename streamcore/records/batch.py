@@ -24,6 +24,7 @@ HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES: Final = HEADER.size  # 61
 LENGTH_OVERHEAD: Final = 12  # base offset and the length field itself
 LENGTH: Final = struct.Struct(">i")
+_RECORD_COUNT_AT: Final = 57
 LENGTH_POSITION: Final = 8
 MAGIC: Final = 2
 LOG_APPEND_TIME: Final = 0x08
@@ -90,6 +91,11 @@ class BatchHeader(NamedTuple):
     @property
     def is_log_append_time(self) -> bool:
         return bool(self.attributes & LOG_APPEND_TIME)
+
+
+def record_count(batch: Buffer) -> int:
+    """As its header says."""
+    return int(LENGTH.unpack_from(batch, _RECORD_COUNT_AT)[0])
 
 
 def split(buffer: Buffer) -> Iterator[memoryview]:

@@ -212,8 +212,9 @@ class Transport(Protocol):
         several batches of them.
 
         Returns:
-            The first record's offset per partition, or why that partition took nothing. With Acks.ALL and an error of
-            the flush the records may still be in the log: they are not promised.
+            The first record's offset per partition, or why that partition took nothing. Where somebody else's
+            records came in between several batches, it is counted back from the last record's offset. With Acks.ALL
+            and an error of the flush the records may still be in the log: they are not promised.
         """
 
     async def fetch(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from streamcore.errors import BrokerUnreachableError, StreamcoreError
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
-from streamcore.records.batch import NO_PRODUCER
+from streamcore.records.batch import NO_PRODUCER, record_count
 from streamcore.records.codec import ProducerStamp
 from streamcore.transport.base import Acks
 from streamcore.transport.batches import encode_batches
@@ -61,6 +61,7 @@ class WireProducer:
                     waiting[tp] = self._encoded(tp, records, acks, compression)
                 except StreamcoreError as error:
                     results[tp] = error
+            before: dict[TP, int] = {}  # records in the batches that have been sent
             # A request takes one batch per partition.
             while waiting:
                 sent = {tp: parts.pop(0) for tp, parts in waiting.items()}
@@ -69,7 +70,8 @@ class WireProducer:
                         results[tp] = result
                         waiting[tp] = []
                     else:
-                        results.setdefault(tp, result)
+                        results[tp] = result - before.get(tp, 0) if acks is not Acks.NONE else result
+                        before[tp] = before.get(tp, 0) + record_count(sent[tp])
                 waiting = {tp: parts for tp, parts in waiting.items() if parts}
             if acks is Acks.ALL and any(isinstance(result, StreamcoreError) for result in results.values()):
                 # The sequences of what was refused are used up, and what became of the rest may not be known.
