@@ -62,17 +62,22 @@ class WireProducer:
                 except StreamcoreError as error:
                     results[tp] = error
             before: dict[TP, int] = {}  # records in the batches that have been sent
-            # A request takes one batch per partition.
-            while waiting:
-                sent = {tp: parts.pop(0) for tp, parts in waiting.items()}
-                for tp, result in (await self._deliver(sent, acks)).items():
-                    if isinstance(result, StreamcoreError):
-                        results[tp] = result
-                        waiting[tp] = []
-                    else:
-                        results[tp] = result - before.get(tp, 0) if acks is not Acks.NONE else result
-                        before[tp] = before.get(tp, 0) + record_count(sent[tp])
-                waiting = {tp: parts for tp, parts in waiting.items() if parts}
+            try:
+                # A request takes one batch per partition.
+                while waiting:
+                    sent = {tp: parts.pop(0) for tp, parts in waiting.items()}
+                    for tp, result in (await self._deliver(sent, acks)).items():
+                        if isinstance(result, StreamcoreError):
+                            results[tp] = result
+                            waiting[tp] = []
+                        else:
+                            results[tp] = result - before.get(tp, 0) if acks is not Acks.NONE else result
+                            before[tp] = before.get(tp, 0) + record_count(sent[tp])
+                    waiting = {tp: parts for tp, parts in waiting.items() if parts}
+            except asyncio.CancelledError:
+                # Nobody knows what has come of it; the numbers that it would have had are not used again.
+                self._begin_anew()
+                raise
             if acks is Acks.ALL and any(isinstance(result, StreamcoreError) for result in results.values()):
                 # The sequences of what was refused are used up, and what became of the rest may not be known.
                 self._begin_anew()

@@ -202,6 +202,27 @@ def test_a_lost_connection_doubles_and_loses_nothing(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_caller_that_is_cancelled_leaves_the_others_sequences_whole(tmp_path: Path) -> None:
+    async def test(server: Server, transport: KafkaTransport) -> None:
+        await transport.create_topic("t", partitions=1)
+        for steps in range(40):
+            cancelled = asyncio.create_task(transport.produce({T0: records(b"maybe")}))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            result = await transport.produce({T0: records(b"surely")})
+            assert isinstance(result[T0], int), result
+        end = (await transport.list_offsets([T0], LATEST))[T0]
+        found: list[bytes | None] = []
+        while len(found) < end:
+            fetched = await transport.fetch({T0: len(found)}, max_wait_ms=0)
+            found += [record.value for record in fetched[0].records]
+        assert found.count(b"surely") == 40
+
+    run(tmp_path, test)
+
+
 def test_a_broker_that_is_not_there_is_named() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
