@@ -41,7 +41,7 @@ async def main() -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(read(), name="reader")
                 await asyncio.sleep(0.1)  # the reader stands at the end of its topic by then
-                await _send(app.topics["requests"], total)
+                await send_at_rate(app.topics["requests"], total)
             counted = sorted(latencies[int(WARM_UP_S * RATE) :])
     print(f"verified: {len(latencies)} events came out")
     for percent in (50, 99):
@@ -49,7 +49,7 @@ async def main() -> None:
     figure("latency at 10 k events/s, greatest", 1000 * counted[-1], "ms")
 
 
-async def _send(topic: sc.Topic, total: int) -> None:
+async def send_at_rate(topic: sc.Topic, total: int) -> None:
     started_s = time.perf_counter()
     sent = 0
     while sent < total:

@@ -28,7 +28,6 @@ from streamcore.engine.worker import Worker
 from streamcore.records.batch import BatchHeader, split
 from streamcore.records.codec import decode, iterate
 from streamcore.records.partitioner import partition_for
-from streamcore.transport import connect
 from streamcore.transport.base import EARLIEST, LATEST
 from streamcore.transport.embedded import EmbeddedTransport
 from streamcore.types import TP, InRecord, OutRecord
@@ -76,8 +75,7 @@ def _number(value: float) -> str:
 async def temporary_log() -> AsyncIterator[EmbeddedTransport]:
     """A real log on disk, open in this process until the end; workers on the same URL share it."""
     directory = Path(tempfile.mkdtemp(prefix="streamcore-benchmark-"))
-    transport = connect(f"embedded:{directory / 'log'}")
-    assert isinstance(transport, EmbeddedTransport)
+    transport = EmbeddedTransport(str(directory / "log"))
     try:
         await transport.start()
         try:

@@ -74,9 +74,11 @@ def watch(notes: Notes, death: DeathPoint) -> None:
                 notes.records("A", tp, offset, (crc_of(*record) for record in batches[tp]))
         return results
 
-    async def noted_commit(self: EmbeddedTransport, name: str, offsets: Mapping[TP, Committed]) -> None:
+    async def noted_commit(
+        self: EmbeddedTransport, name: str, offsets: Mapping[TP, Committed], member: Generation | None = None
+    ) -> None:
         death.at("commit")
-        await commit_offsets(self, name, offsets)
+        await commit_offsets(self, name, offsets, member)
         death.at("committed")
         notes.committed(name, ((tp, place.offset) for tp, place in offsets.items()))
 
