@@ -25,7 +25,7 @@ from streamcore.log.disk import RealFile
 from streamcore.records.partitioner import partition_for
 from streamcore.state.rocksdb import RocksStore
 from streamcore.state.store import Change
-from streamcore.transport.base import LATEST, Committed
+from streamcore.transport.base import LATEST, Committed, Generation
 from streamcore.transport.embedded import EmbeddedTransport
 from streamcore.types import TP, OutRecord
 from tests.chaos import known_input, windows_app
