@@ -12,7 +12,8 @@ from typing import Any, overload
 from streamcore.agents import Agent, AgentFunction
 from streamcore.clock import SYSTEM_CLOCK
 from streamcore.config import AppConfig, ErrorPolicy, Seconds, milliseconds
-from streamcore.engine.worker import Declarations, Service, TaskSpec, TimerSpec, Where, Worker
+from streamcore.engine.app_tasks import TaskSpec, TimerSpec, Where
+from streamcore.engine.worker import Declarations, Service, Worker
 from streamcore.errors import UsageError
 from streamcore.tables import Table
 from streamcore.topics import HeadersArg, SentRecord, Topic

@@ -1,10 +1,10 @@
 """Changelog topics: made, read and written again."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from streamcore.engine.services import Services
 from streamcore.errors import OffsetOutOfRangeError, StreamcoreError, TopicExistsError
-from streamcore.transport.base import EARLIEST, LATEST
+from streamcore.transport.base import EARLIEST, LATEST, TopicInfo, Transport
 from streamcore.types import TP, InRecord, OutRecord
 
 CHANGELOG_CONFIG = {"cleanup.policy": "compact"}
@@ -13,15 +13,20 @@ FETCH_BYTES = 4 << 20
 REWRITE_ROWS = 10_000
 
 
+async def ensure_topic(transport: Transport, name: str, partitions: int, config: Mapping[str, str]) -> TopicInfo:
+    """Create a topic that was not there a moment ago; another worker may be quicker."""
+    try:
+        return await transport.create_topic(name, partitions=partitions, config=config)
+    except TopicExistsError:
+        return (await transport.topics())[name]
+
+
 async def ensure(services: Services, table: str) -> None:
     """Create a table's changelog if it is not there, with as many partitions as the topic that the table follows."""
     topic, count = services.changelog_topic(table), services.table_partitions[table]
     known = (await services.transport.topics()).get(topic)
     if known is None:
-        try:
-            known = await services.transport.create_topic(topic, partitions=count, config=CHANGELOG_CONFIG)
-        except TopicExistsError:  # another partition's commit was quicker
-            known = (await services.transport.topics())[topic]
+        known = await ensure_topic(services.transport, topic, count, CHANGELOG_CONFIG)
     elif known.partitions < count:
         known = await services.transport.add_partitions(topic, count)
     services.topics[topic] = known

@@ -253,6 +253,7 @@ async def refresh_metrics(worker: "Worker") -> None:
     """Bring the gauges of lag and watermark up to date."""
     metrics = worker.services.metrics
     metrics.events.clear()
+    metrics.watermark.clear()
     for agent, events in worker.task_set.closed_events.items():
         metrics.events[(agent,)] += events
     for run in worker.runs:

@@ -42,6 +42,9 @@ class Watchdog:
         tps = {source.tp for run in runs for source in run.inputs}
         ends = await self._services.transport.list_offsets(tps, LATEST)
         now_ms = self._services.clock.now_ms()
+        for run in set(self._places) - set(runs):  # its task is with another worker now
+            del self._places[run]
+            self.stuck.pop(run, None)
         for run in runs:
             place = (run.events_total, run.errors_total, run.group.commits, *run_positions(run).values())
             before = self._places.get(run)

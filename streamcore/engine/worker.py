@@ -5,11 +5,13 @@ import gc
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from streamcore.agents import Agent
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.config import AppConfig, milliseconds
+from streamcore.engine.app_tasks import AppTasks, TaskSpec, TimerSpec
+from streamcore.engine.changelogs import ensure_topic
 from streamcore.engine.dead_letters import DEAD_LETTER_CONFIG
 from streamcore.engine.host_place import HostPlace
 from streamcore.engine.membership import Membership
@@ -38,7 +40,6 @@ from streamcore.transport.base import LATEST, Transport
 GC_THRESHOLD = (50_000, 20, 50)
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
 HOST_CHECK_S = 1.0  # whether the worker that works for this machine has gone
-TASK_RETRY_MAX_S = 30.0  # between starts of a task that keeps failing
 
 
 @dataclass
@@ -47,29 +48,6 @@ class Service:
 
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
-
-
-# In every worker of the app, in one of them all, or in one of them on every machine.
-Where = Literal["worker", "leader", "host"]
-
-
-@dataclass
-class TimerSpec:
-    """A function called every `interval_s` seconds."""
-
-    name: str
-    interval_s: float
-    function: Callable[[], Awaitable[Any]]
-    where: Where = "worker"
-
-
-@dataclass
-class TaskSpec:
-    """A coroutine that runs beside the agents."""
-
-    name: str
-    function: Callable[[], Awaitable[Any]]
-    where: Where = "worker"
 
 
 @dataclass
@@ -119,14 +97,13 @@ class Worker:
         self.producer = Producer(self.services)
         self.outlet = TopicOutlet(self.services, self.producer)
         self.table_runtime = TaskTables(self.services, self.task_set.tasks)
-        self.failing_tasks: dict[str, str] = {}
+        self.app_tasks = AppTasks(declarations.tasks, declarations.timers, self._fail)
         self.extra_services: list[Service] = []
         self._recovery: dict[tuple[str, int], tuple[int, int]] = {}
         self._gc_threshold = gc.get_threshold()
         self._stop_requested = asyncio.Event()
         self._background: list[asyncio.Task[Any]] = []
         self.place: HostPlace | None = None  # among the workers on this machine; None where there can be no other
-        self._leading: list[asyncio.Task[Any]] = []  # what one worker of the app does for all
         self._member: asyncio.Task[None] | None = None
         self._cannot_start = asyncio.Event()
         self._failed: asyncio.Future[None] | None = None
@@ -184,7 +161,7 @@ class Worker:
             *(run.group.failing for run in self.runs),
             *(run.failing for run in self.runs),
             self.producer.failing,
-            *self.failing_tasks.values(),
+            *self.app_tasks.failing.values(),
         ):
             if reason is not None:
                 return False, reason
@@ -291,9 +268,8 @@ class Worker:
         self._background.append(loop.create_task(self._tick(), name="clock"))
         self._background.append(loop.create_task(self.watchdog.watch(self.runs), name="watchdog"))
         self.phase = "running"
-        self._background += self._begin("worker")
-        declared = self._declarations
-        if "host" in {task.where for task in declared.tasks} | {timer.where for timer in declared.timers}:
+        self.app_tasks.start("worker")
+        if self.app_tasks.has("host"):
             self._background.append(loop.create_task(self._work_for_host(), name="once per machine"))
         self._on_change()
 
@@ -301,31 +277,16 @@ class Worker:
         """Do what is done once per machine, as soon as no other worker here does."""
         while self.place is not None and not self.place.claim():  # noqa: ASYNC110 - another process's lock
             await asyncio.sleep(HOST_CHECK_S)
-        self._background += self._begin("host")
-
-    def _begin(self, where: Where) -> list[asyncio.Task[Any]]:
-        """Start the app's own tasks and timers of one kind."""
-        loop, declared = asyncio.get_running_loop(), self._declarations
-        return [
-            loop.create_task(self._supervise(task.name, task.function), name=f"task {task.name}")
-            for task in declared.tasks
-            if task.where == where
-        ] + [
-            loop.create_task(self._call_every(timer), name=f"timer {timer.name}")
-            for timer in declared.timers
-            if timer.where == where
-        ]
+        self.app_tasks.start("host")
 
     def _on_change(self) -> None:
         """A stream task came or went."""
         if self.phase != "running":
             return
-        if self.is_leader and not self._leading:
-            self._leading = self._begin("leader")
-        elif not self.is_leader and self._leading:
-            for task in self._leading:
-                task.cancel()
-            self._leading = []
+        if self.is_leader:
+            self.app_tasks.start("leader")
+        else:
+            self.app_tasks.stop_soon("leader")
 
     async def _declare_topics(self) -> None:
         services, transport = self.services, self.services.transport
@@ -339,10 +300,10 @@ class Worker:
                     )  # fmt: skip
                 continue
             count = topic.partitions if topic.partitions is not None else services.config.topic_partitions
-            known[topic.name] = await transport.create_topic(topic.name, partitions=count, config=topic.config)
+            known[topic.name] = await ensure_topic(transport, topic.name, count, topic.config)
         dead_letters = services.dead_letter_topic
         if self.agents and dead_letters not in known:
-            known[dead_letters] = await transport.create_topic(dead_letters, partitions=1, config=DEAD_LETTER_CONFIG)
+            known[dead_letters] = await ensure_topic(transport, dead_letters, 1, DEAD_LETTER_CONFIG)
         services.topics.update(known)
 
     async def _share_tasks(self) -> None:
@@ -441,37 +402,6 @@ class Worker:
             for run in self.runs:
                 run.event_time.tick(now_ms)
 
-    async def _supervise(self, name: str, function: Callable[[], Awaitable[Any]]) -> None:
-        """Run a task; when it fails, say so and start it again. A usage error is not worth another try."""
-        delay_s = 1.0
-        while True:
-            try:
-                await function()
-                self.failing_tasks.pop(name, None)
-                return
-            except UsageError as error:
-                self._fail(error)
-                return
-            except Exception as error:
-                self.failing_tasks[name] = f"task {name} failed: {type(error).__name__}: {error}"
-                logger.exception("task %s failed and starts again in %.0f s", name, delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(TASK_RETRY_MAX_S, delay_s * 2)
-
-    async def _call_every(self, timer: TimerSpec) -> None:
-        loop = asyncio.get_running_loop()
-        due_s = loop.time() + timer.interval_s
-        while True:
-            await asyncio.sleep(max(0.0, due_s - loop.time()))
-            # A call that took longer than the interval does not make the next ones come in a burst.
-            due_s = max(due_s + timer.interval_s, loop.time())
-            try:
-                await timer.function()
-                self.failing_tasks.pop(timer.name, None)
-            except Exception as error:
-                self.failing_tasks[timer.name] = f"timer {timer.name} failed: {type(error).__name__}: {error}"
-                logger.exception("timer %s failed; it is called again in %g s", timer.name, timer.interval_s)
-
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """A run or a committer ended; with an error it is one that nobody expected, and the worker must not go on."""
         if task.cancelled() or (error := task.exception()) is None:
@@ -492,7 +422,8 @@ class Worker:
         if self.phase == "stopped":
             return
         self.phase = "stopping"
-        await end([*self._background, *self._leading])
+        await end(self._background)
+        await self.app_tasks.stop()
         if self._member is not None and self.membership is not None and not self.membership.member.retire():
             await end([self._member])
         await self.task_set.stop()
