@@ -217,7 +217,7 @@ async def check(log: Transport, name: str, number: int, records: int) -> None:
     assert all(means[window][0] == count for window, count in rows.items()), "W2 counted wrong"
 
 
-async def end_to_end(url: str) -> None:
+async def end_to_end(url: str, broker: int) -> None:
     """From a producer over an agent to a consumer, every one of them over the wire."""
     total = int((10 + latency.WARM_UP_S) * latency.RATE)
     with workers("latency", 0, url, 1) as processes:
@@ -233,10 +233,15 @@ async def end_to_end(url: str) -> None:
                     if len(latencies) == total:
                         return
 
+            pids = {"broker": broker, "worker": processes[0].pid, "producer and consumer": os.getpid()}
+            before, started_s = {name: cpu_s(pid) for name, pid in pids.items()}, time.perf_counter()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(read(), name="reader")
                 await asyncio.sleep(0.5)
                 await latency.send_at_rate(requests, total)
+            took_s = time.perf_counter() - started_s
+            shares = [f"{name} {(cpu_s(pid) - before[name]) / took_s:.2f}" for name, pid in pids.items()]
+            print(f"shares of a core: {', '.join(shares)}", flush=True)
         counted = sorted(latencies[int(latency.WARM_UP_S * latency.RATE) :])
     for percent, bar_ms in ((50, P50_MS), (99, P99_MS)):
         value_ms = 1000 * counted[len(counted) * percent // 100]
@@ -255,7 +260,7 @@ async def main(options: argparse.Namespace) -> None:
             url = f"kafka://{broker.address}"
             if not options.only_latency:
                 await throughput(url, broker.process.pid, batches, options.records, options.rounds)
-            await end_to_end(url)
+            await end_to_end(url, broker.process.pid)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -26,6 +26,7 @@ StreamcoreError
 │   ├── RebalanceInProgressError   it is meeting; once it has met, a member may try again
 │   ├── IllegalGenerationError     it has met since
 │   ├── UnknownMemberError         it has given the member up
+│   ├── GroupNotEmptyError         somebody outside of it wants to move or delete a group that has members
 │   └── FencedInstanceError        another process has joined under the same group_instance_id
 ├── UsageError                   the program asks for something that cannot be: a setting, a declaration, an argument
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
@@ -178,6 +179,15 @@ class IllegalGenerationError(GroupMembershipError):
     """The group has met since; a member of the new generation may try again."""
 
     code: ClassVar[int] = 22
+
+
+class GroupNotEmptyError(GroupMembershipError):
+    """Only its members say where a group reads on, as long as it has any."""
+
+    code: ClassVar[int] = 68
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"group {group} has members at the moment: stop its workers and consumers first")
 
 
 class UnknownMemberError(GroupMembershipError):

@@ -12,8 +12,10 @@ from typing import Any, Final, TypeVar
 from streamcore import errors
 from streamcore.errors import (
     BrokerUnreachableError,
+    GroupNotEmptyError,
     OffsetOutOfRangeError,
     StreamcoreError,
+    UnknownMemberError,
     UnknownTopicError,
 )
 from streamcore.protocol import messages
@@ -411,12 +413,15 @@ class KafkaTransport:
             request.member_id, request.group_instance_id = member.member_id, member.group_instance_id
 
         async def once() -> None:
-            await self._ask_coordinator(
-                group,
-                commit,
-                request,
-                lambda response: [p.error_code for topic in response.topics for p in topic.partitions],
-            )
+            try:
+                await self._ask_coordinator(
+                    group,
+                    commit,
+                    request,
+                    lambda response: [p.error_code for topic in response.topics for p in topic.partitions],
+                )
+            except UnknownMemberError as error:
+                raise error if member is not None else GroupNotEmptyError(group) from error
 
         await self._cluster.persist(once)
 
@@ -453,6 +458,8 @@ class KafkaTransport:
         async def once() -> None:
             response = await (await self._cluster.coordinator(group)).ask(delete, delete.Request(groups_names=[group]))
             code = response.results[0].error_code
+            if code == ErrorCode.NON_EMPTY_GROUP:
+                raise GroupNotEmptyError(group)
             if code not in (ErrorCode.NONE, ErrorCode.GROUP_ID_NOT_FOUND):
                 self._cluster.forget_coordinator(group)
                 raise error_of(code, None, f"group {group}")

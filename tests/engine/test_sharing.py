@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamcore.errors import FencedInstanceError, UsageError
+from streamcore.errors import FencedInstanceError, GroupNotEmptyError, UsageError
+from streamcore.transport.base import Committed
+from streamcore.types import TP
 from tests.broker.wire import serving
 from tests.engine.counting import PARTITIONS, PATIENCE_S, Counting, counting, member_id, take_out
 
@@ -122,6 +124,19 @@ def test_two_workers_with_one_group_instance_id_are_told_apart(tmp_path: Path) -
             await asyncio.wait_for(failed, PATIENCE_S)
         await app.stop("a")
         await app.shared(6)
+
+    run(tmp_path, test)
+
+
+def test_nobody_outside_moves_or_deletes_a_group_that_has_members(tmp_path: Path) -> None:
+    async def test(app: Counting) -> None:
+        await app.start("a")
+        for change in (
+            app.feed.commit("counting", {TP(app.topic, 0): Committed(0)}),
+            app.feed.delete_group("counting"),
+        ):
+            with pytest.raises(GroupNotEmptyError, match="stop its workers"):
+                await change
 
     run(tmp_path, test)
 
