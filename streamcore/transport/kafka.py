@@ -38,6 +38,7 @@ from streamcore.transport.base import (
 from streamcore.transport.batches import decode_batches
 from streamcore.transport.broker_errors import RETRIABLE, RetriableError, check, error_of
 from streamcore.transport.cluster import Cluster
+from streamcore.transport.commits import Commits
 from streamcore.transport.polls import Polls
 from streamcore.transport.wire_producer import WireProducer
 from streamcore.types import TP, OutRecord
@@ -76,6 +77,7 @@ class KafkaTransport:
             Cluster.parse(addresses, client_id) if isinstance(addresses, str) else Cluster(addresses, client_id)
         )
         self._producer = WireProducer(self._cluster)
+        self._commits = Commits(self._commit)
         self._polls = Polls(self._cluster, self._fetch_from)
         self._fetches = 0
         self._is_started = False
@@ -88,6 +90,7 @@ class KafkaTransport:
     async def stop(self) -> None:
         self._is_started = False
         await self._polls.close()
+        await self._commits.close()
         await self._cluster.close()
 
     # --- topics -----------------------------------------------------------------------------------------------------
@@ -396,6 +399,9 @@ class KafkaTransport:
         return await self._cluster.persist(once)
 
     async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
+        await self._commits.commit(group, offsets, member)
+
+    async def _commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None) -> None:
         commit = messages.OffsetCommit
         topics: dict[str, Any] = {}
         for tp, committed in offsets.items():

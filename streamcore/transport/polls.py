@@ -29,6 +29,7 @@ class Polls:
         self._fetch_from = fetch_from
         self._free = list(range(POLLS_MAX))
         self._turns = asyncio.Semaphore(POLLS_MAX)
+        self._is_closed = False
         self._running: set[asyncio.Task[list[Fetched]]] = set()
 
     async def wait(self, requests: Mapping[int, Mapping[TP, int]], max_bytes: int, max_wait_ms: int) -> list[Fetched]:
@@ -40,12 +41,13 @@ class Polls:
             turn_ms = min(TURN_MS, max(1, left_ms))
             if len(requests) == 1:
                 ((node_id, positions),) = requests.items()
-                found = await asyncio.shield(self._poll(node_id, positions, max_bytes, turn_ms))
+                done, _ = await asyncio.wait([self._poll(node_id, positions, max_bytes, turn_ms)])
             else:
                 polls = [self._poll(node_id, share, max_bytes, turn_ms) for node_id, share in requests.items()]
                 done, _ = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
-                found = [part for poll in done for part in poll.result()]
-            if found or left_ms <= turn_ms:
+            # One that `close` has ended says nothing; whoever waits here has not been cancelled.
+            found = [part for poll in done if not poll.cancelled() for part in poll.result()]
+            if found or left_ms <= turn_ms or self._is_closed:
                 return found
 
     def _poll(
@@ -67,6 +69,7 @@ class Polls:
         return task
 
     async def close(self) -> None:
+        self._is_closed = True
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
