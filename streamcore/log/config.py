@@ -48,6 +48,11 @@ class LogConfig:
         """Whether retention by time and bytes applies."""
         return "delete" in self.cleanup_policy
 
+    @property
+    def roll_ms(self) -> int:
+        """How old a segment's first record may become: what must be compacted by then has to be closed by then."""
+        return min(self.segment_ms, self.max_compaction_lag_ms) if self.is_compacted else self.segment_ms
+
     @classmethod
     def parse(cls, settings: Mapping[str, str], *, base: "LogConfig | None" = None) -> "LogConfig":
         """From Kafka's names and texts; what is not named keeps its default (or `base`'s value).

@@ -142,6 +142,7 @@ class LogDirectory:
                 clean=clean,
                 recovery_point=self._checkpoints.recovery_point(key),
                 log_start_offset=self._checkpoints.log_start_offset(key),
+                cleaned_offset=self._checkpoints.cleaned_offset(key),
                 files=self._files,
                 checkpoint=self.checkpoint,
             )

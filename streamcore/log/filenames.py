@@ -6,6 +6,7 @@ DATA/.kafka_cleanshutdown                  the last stop was orderly; removed wh
 DATA/topics.json                           the topics: id, partitions, settings
 DATA/recovery-point-offset-checkpoint      per partition: everything below is synced
 DATA/log-start-offset-checkpoint           per partition: everything below is deleted
+DATA/cleaner-offset-checkpoint             per partition: the cleaner has been over everything below
 DATA/TOPIC-0/partition.metadata            the topic's id
 DATA/TOPIC-0/leader-epoch-checkpoint       which leader epoch began at which offset
 DATA/TOPIC-0/00000000000000000000.log      a segment, named after its first offset
@@ -15,8 +16,8 @@ DATA/TOPIC-0/00000000000000000000.snapshot   the producers of the batches before
 DATA/TOPIC-0.<32 hex digits>-delete        a partition on its way out
 DATA/TOPIC-0.<32 hex digits>-stray         a partition that no topic owns up to
 ```
-While segments are replaced: BASE`.cleaned` is being written and worth nothing yet, BASE-END`.swap` is complete and
-takes the place of the `.log` files from BASE up to END. `.deleted` is Kafka's name for garbage.
+While segments are replaced: BASE`.cleaned`, BASE`.index.cleaned` and BASE`.timeindex.cleaned` are being written and worth
+nothing yet, BASE-END`.swap` is complete and takes the place of the `.log` files from BASE up to END. `.deleted` is Kafka's name for garbage.
 """
 
 import re
@@ -37,6 +38,7 @@ CLEAN_SHUTDOWN: Final = ".kafka_cleanshutdown"
 TOPICS: Final = "topics.json"
 RECOVERY_POINTS: Final = "recovery-point-offset-checkpoint"
 LOG_STARTS: Final = "log-start-offset-checkpoint"
+CLEANED_OFFSETS: Final = "cleaner-offset-checkpoint"
 PARTITION_METADATA: Final = "partition.metadata"
 LEADER_EPOCHS: Final = "leader-epoch-checkpoint"
 

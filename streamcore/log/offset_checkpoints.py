@@ -1,4 +1,4 @@
-"""Recovery points and log start offsets of every partition, in memory and in their two files."""
+"""Recovery points, log starts and cleaned offsets of every partition, in memory and in their three files."""
 
 import logging
 import threading
@@ -22,14 +22,16 @@ class OffsetCheckpoints:
 
     def __init__(self, disk: Disk, directory: str) -> None:
         self._disk = disk
-        self._paths = [f"{directory}/{filenames.RECOVERY_POINTS}", f"{directory}/{filenames.LOG_STARTS}"]
-        self._offsets: list[dict[Key, int]] = [{}, {}]
-        self._saved: list[dict[Key, int] | None] = [None, None]
+        names = [filenames.RECOVERY_POINTS, filenames.LOG_STARTS, filenames.CLEANED_OFFSETS]
+        self._paths = [f"{directory}/{name}" for name in names]
+        self._offsets: list[dict[Key, int]] = [{}, {}, {}]
+        self._saved: list[dict[Key, int] | None] = [None, None, None]
+        self._is_cleaned_known = True
         self._lock = threading.Lock()
 
     def load(self) -> bool:
         """Read the files; False where recovery points are damaged, and logs must be verified from their beginnings."""
-        intact = [True, True]
+        intact = [True, True, True]
         for index, path in enumerate(self._paths):
             try:
                 self._offsets[index] = read_offsets(self._disk, path)
@@ -37,6 +39,7 @@ class OffsetCheckpoints:
             except CheckpointError as error:
                 logger.warning("%s; every log is verified from its beginning", error)
                 intact[index] = False
+        self._is_cleaned_known = intact[2]
         return intact[0]
 
     def recovery_point(self, key: Key) -> int:
@@ -44,6 +47,10 @@ class OffsetCheckpoints:
 
     def log_start_offset(self, key: Key) -> int:
         return self._offsets[1].get(key, 0)
+
+    def cleaned_offset(self, key: Key) -> int | None:
+        """None where the cleaner has never been; where the file is damaged, it may have been anywhere."""
+        return self._offsets[2].get(key, None if self._is_cleaned_known else 0)
 
     def forget(self, logs: dict[Key, PartitionLog], key: Key) -> PartitionLog | None:
         """Take a partition out of `logs` and of the checkpoints, against a `save` in another thread."""
@@ -61,8 +68,9 @@ class OffsetCheckpoints:
         with self._lock:
             for key, log in list(logs.items()):
                 # Zero is what a missing entry means.
-                for offsets, offset in zip(self._offsets, (log.recovery_point, log.log_start_offset), strict=True):
-                    if offset:
+                present = (log.recovery_point or None, log.log_start_offset or None, log.cleaned_offset)
+                for offsets, offset in zip(self._offsets, present, strict=True):
+                    if offset is not None:
                         offsets[key] = offset
                     else:
                         offsets.pop(key, None)

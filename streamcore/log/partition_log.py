@@ -7,7 +7,7 @@ One thread changes a log; `flush` alone may run in another at the same time.
 import errno
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from streamcore.clock import Clock
@@ -27,7 +27,7 @@ from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
 from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild
 from streamcore.log.producer_state import ProducerState
-from streamcore.log.replacement import finish_replacement, write_replacement
+from streamcore.log.replacement import Replacement, begin_replacement, finish_replacement
 from streamcore.log.segment import Found, Placed, Segment
 from streamcore.log.segment_policy import count_expired, should_roll
 from streamcore.log.validation import admit
@@ -90,6 +90,8 @@ class PartitionLog:
         self._log_end_offset = 0
         self._recovery_point = 0
         self._flushed_ms = clock.now_ms()
+        self._cleaned_offset: int | None = None
+        self._replaced: tuple[Segment, ...] = ()  # whose files are being exchanged at the moment
         self._truncations = 0
         self._names_unsynced = True
         self._offline: LogError | None = None
@@ -107,6 +109,7 @@ class PartitionLog:
         clean: bool,
         recovery_point: int = 0,
         log_start_offset: int = 0,
+        cleaned_offset: int | None = None,
         files: OpenFiles | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> "PartitionLog":
@@ -116,6 +119,8 @@ class PartitionLog:
             clean: the last stop was orderly, so nothing has to be verified.
             recovery_point: everything below is synced; damage there is a loss, damage above is a torn write.
             log_start_offset: everything below has been deleted.
+            cleaned_offset: the cleaner has been over everything below; None where it never was, so that offsets
+                have no gaps.
             files: shared with other logs, to bound the number of open files.
             checkpoint: makes the log's start offset and recovery point durable.
         Raises:
@@ -133,6 +138,7 @@ class PartitionLog:
                 clean=clean,
                 recovery_point=recovery_point,
                 log_start_offset=log_start_offset,
+                has_gaps=cleaned_offset is not None,
             )
         except OSError as error:
             raise LogOfflineError(f"{directory} cannot be read: {error}; mend the disk and start again") from error
@@ -141,6 +147,8 @@ class PartitionLog:
         log._log_end_offset = loaded.log_end_offset
         log._log_start_offset = max(log_start_offset, loaded.segments[0].base_offset)
         log._recovery_point = loaded.log_end_offset if clean else min(recovery_point, loaded.log_end_offset)
+        if cleaned_offset is not None:
+            log._cleaned_offset = min(cleaned_offset, loaded.log_end_offset)
         log._names_unsynced = not clean
         return log
 
@@ -164,6 +172,11 @@ class PartitionLog:
     def recovery_point(self) -> int:
         """Every record below it survives a loss of power."""
         return self._recovery_point
+
+    @property
+    def cleaned_offset(self) -> int | None:
+        """Up to where the cleaner has been; None where it has never replaced anything, so that there are no gaps."""
+        return self._cleaned_offset
 
     @property
     def size_bytes(self) -> int:
@@ -391,6 +404,8 @@ class PartitionLog:
             # The recovery point first: it must never claim bytes that are written anew after the cut.
             self._recovery_point = min(self._recovery_point, end_offset)
             self._log_start_offset = min(self._log_start_offset, end_offset)
+            if self._cleaned_offset is not None:
+                self._cleaned_offset = min(self._cleaned_offset, end_offset)
             self._checkpoint()
             # Durable with the names of the segments, before anything else gets the offsets they speak of.
             self._snapshots.remove_above(end_offset)
@@ -480,38 +495,59 @@ class PartitionLog:
             freed += self._remove_below_start()
         return freed
 
-    def replace_segments(self, old: Sequence[Segment], batches: Iterable[bytes]) -> None:
-        """Put one segment of `batches` in the place of `old`; a crash leaves the old set or the new one.
+    def prepare_cleaning(self) -> None:
+        """Note durably that offsets below the recovery point may have gaps from now on: a start must know it.
 
-        Args:
-            old: neighbours, closed and below the recovery point.
-            batches: with the offsets they had; what is missing is compacted away.
+        May run in another thread, as `flush` may.
+
+        Raises:
+            OSError
+        """
+        if self._cleaned_offset is None:
+            self._cleaned_offset = 0
+        self._checkpoint()
+
+    def replace(self, replacement: Replacement) -> bool:
+        """Put one segment in the place of several old ones; a crash leaves the old set or the new one.
+
+        Offsets and what is known of producers stay as they are; what is missing is compacted away.
+
+        Returns:
+            False where the old ones have been truncated or removed meanwhile: nothing was changed.
         Raises:
             DiskError: there was no room; nothing was changed.
             LogOfflineError: the disk failed.
         """
         self._check_online()
-        first = self._segments.index(old[0])
-        assert tuple(old) == tuple(self._segments[first : first + len(old)])
+        old, disk = replacement.old, self._files.disk
+        first = self._segments.index(old[0]) if old[0] in self._segments else 0
         following = self._segments[first + len(old) :]
-        assert following
+        if tuple(self._segments[first : first + len(old)]) != old or not following:
+            return False
         base_offset, end_offset = old[0].base_offset, following[0].base_offset
-        assert end_offset <= self._recovery_point
+        assert end_offset <= self._recovery_point, "only what is synced is cleaned"
+        assert self._cleaned_offset is not None, "prepare_cleaning comes first"
         try:
-            size = write_replacement(self._files.disk, self.directory, base_offset, end_offset, batches)
+            begin_replacement(disk, self.directory, base_offset, end_offset)
         except OSError as error:
             raise self._failed("a compaction", error) from error
+        new = Segment(self._files, self.directory, base_offset, replacement.size_bytes, old[0].created_ms)
         try:
             for segment in old:
                 for path in segment.paths:
                     self._files.forget(path)
-            finish_replacement(self._files.disk, self.directory, base_offset, end_offset)
-            new = Segment(self._files, self.directory, base_offset, size, old[0].created_ms)
+            self._replaced = (*old, new)
             self._reader_positions.clear()
             self._set_segments([*self._segments[:first], new, *following])
-            new.rebuild_indexes()
+            finish_replacement(disk, self.directory, base_offset, end_offset, has_indexes=True)
         except OSError as error:
             raise self._go_offline(f"a compaction failed half way, the next start completes it: {error}") from error
+        self._replaced = ()
+        return True
+
+    def cleaned(self, offset: int) -> None:
+        """The cleaner has been over everything below `offset`; durable with the next checkpoint."""
+        self._cleaned_offset = max(self._cleaned_offset or 0, offset)
 
     def _remove_below_start(self) -> int:
         """Delete the files of closed segments that end at or below the log start."""
@@ -598,9 +634,9 @@ class PartitionLog:
         try:
             file = disk.open(path)
         except FileNotFoundError:
-            if segment in self._segments:
+            if segment in self._segments and segment not in self._replaced:
                 raise
-            return  # retention or a truncation was faster
+            return  # retention, a truncation or the cleaner was faster; the cleaner's files are synced
         try:
             file.sync()
         finally:

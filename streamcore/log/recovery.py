@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from streamcore.errors import LogOfflineError
 from streamcore.log import filenames
-from streamcore.log.config import LogConfig
+from streamcore.log.config import INT64_MAX, LogConfig
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
 from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild
@@ -41,9 +41,12 @@ def load(
     clean: bool,
     recovery_point: int,
     log_start_offset: int,
+    has_gaps: bool,
 ) -> Loaded:
     """Find, verify and mend a partition's segments.
 
+    Args:
+        has_gaps: compaction may have left gaps between offsets below the recovery point.
     Raises:
         LogOfflineError: synced records are damaged or missing; nothing was changed in the damaged segment.
         OSError: the disk fails.
@@ -68,7 +71,9 @@ def load(
     if end_offset is None or replay_end is None:
         if clean:
             logger.warning("%s: the last segment does not end with a whole batch; it is verified", directory)
-        recovered = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point)
+        # Where the recovery point is unknown, so is where gaps end.
+        gaps_end = (recovery_point or INT64_MAX) if has_gaps else 0
+        recovered = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point, gaps_end)
         segments, end_offset, replay_end = recovered
     if end_offset < log_start_offset:
         # Records above the start were lost unsynced; offsets that were deleted are never given out again.
@@ -113,6 +118,7 @@ def _recover(
     epochs_known: bool,
     segments: list[Segment],
     recovery_point: int,
+    gaps_end: int,
 ) -> tuple[list[Segment], int, int]:
     """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be.
 
@@ -128,7 +134,7 @@ def _recover(
         nonlocal expected, lowest_epoch, producers_end
         # Base offset and leader epoch are outside the checksum: they are judged by what must be there. Compaction
         # leaves gaps between offsets; elsewhere there are none.
-        if header.base_offset != expected and not (config.is_compacted and header.base_offset > expected):
+        if header.base_offset != expected and not expected < min(header.base_offset, gaps_end):
             return False
         epoch = header.leader_epoch
         if epoch < lowest_epoch or (epochs_known and not epochs.may_have(epoch, header.base_offset)):
@@ -140,7 +146,7 @@ def _recover(
 
     for index in range(first, len(segments)):
         segment = segments[index]
-        whole = segment.base_offset == expected or (config.is_compacted and segment.base_offset > expected)
+        whole = segment.base_offset == expected or expected < min(segment.base_offset, gaps_end)
         size = segment.size_bytes
         if whole:
             expected = segment.base_offset

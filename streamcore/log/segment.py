@@ -96,6 +96,36 @@ def _checksum(file: File, position: int, end: int) -> int:
     return checksum
 
 
+class IndexEntries:
+    """What the two indexes of a segment say of its batches, which are added in order."""
+
+    def __init__(self, base_offset: int, index_interval_bytes: int) -> None:
+        self._base_offset = base_offset
+        self._index_interval_bytes = index_interval_bytes
+        self.offsets: list[tuple[int, int]] = []
+        self.times: list[tuple[int, int]] = []
+        self.max_timestamp = NO_TIMESTAMP
+        self.max_timestamp_offset = base_offset - 1
+        self.bytes_since_entry = 0
+
+    def add(self, position: int, header: BatchHeader) -> None:
+        if header.max_timestamp > self.max_timestamp:
+            self.max_timestamp, self.max_timestamp_offset = header.max_timestamp, header.last_offset
+        if self.bytes_since_entry > self._index_interval_bytes:
+            self.offsets.append((header.last_offset - self._base_offset, position))
+            self._add_time()
+            self.bytes_since_entry = 0
+        self.bytes_since_entry += header.size_bytes
+
+    def finish(self) -> None:
+        """The last entry of the times tells the segment's largest."""
+        self._add_time()
+
+    def _add_time(self) -> None:
+        if self.max_timestamp > NO_TIMESTAMP and (not self.times or self.max_timestamp > self.times[-1][0]):
+            self.times.append((self.max_timestamp, self.max_timestamp_offset - self._base_offset))
+
+
 class Segment:
     """Batches from `base_offset` up to the next segment's; only the last segment of a log is appended to.
 
@@ -387,33 +417,22 @@ class Segment:
         return end
 
     def _index(self, batches: Iterator[Found], index_interval_bytes: int, *, durable: bool) -> int:
-        offset_entries: list[tuple[int, int]] = []
-        time_entries: list[tuple[int, int]] = []
-        self._max_timestamp, self._max_timestamp_offset = NO_TIMESTAMP, self.base_offset - 1
+        entries = IndexEntries(self.base_offset, index_interval_bytes)
         self._first_timestamp = None
-        since_entry = end = 0
+        end = 0
         for position, header in batches:
-            if header.max_timestamp > self._max_timestamp:
-                self._max_timestamp, self._max_timestamp_offset = header.max_timestamp, header.last_offset
             if self._first_timestamp is None:
                 self._first_timestamp = header.max_timestamp
-            if since_entry > index_interval_bytes:
-                offset_entries.append((header.last_offset - self.base_offset, position))
-                self._add_time_entry(time_entries)
-                since_entry = 0
-            since_entry += header.size_bytes
+            entries.add(position, header)
             end = position + header.size_bytes
-        self._add_time_entry(time_entries)
+        entries.finish()
         if durable:
-            self.time_index.replace_durably(time_entries)
-            self.offset_index.replace_durably(offset_entries)
+            self.time_index.replace_durably(entries.times)
+            self.offset_index.replace_durably(entries.offsets)
         else:
-            self.time_index.replace(time_entries)
-            self.offset_index.replace(offset_entries)
-        self._bytes_since_entry = since_entry
+            self.time_index.replace(entries.times)
+            self.offset_index.replace(entries.offsets)
+        self._max_timestamp, self._max_timestamp_offset = entries.max_timestamp, entries.max_timestamp_offset
+        self._bytes_since_entry = entries.bytes_since_entry
         self._indexes_checked = True
         return end
-
-    def _add_time_entry(self, entries: list[tuple[int, int]]) -> None:
-        if self._max_timestamp > NO_TIMESTAMP and (not entries or self._max_timestamp > entries[-1][0]):
-            entries.append((self._max_timestamp, self._max_timestamp_offset - self.base_offset))

@@ -23,7 +23,7 @@ def should_roll(
         age_ms = largest_timestamp - first_timestamp
     else:
         age_ms = now_ms - active.created_ms
-    return age_ms > config.segment_ms or active.is_index_full(config.segment_index_bytes)
+    return age_ms > config.roll_ms or active.is_index_full(config.segment_index_bytes)
 
 
 def count_expired(segments: Sequence[Segment], config: LogConfig, now_ms: int) -> int:
@@ -33,13 +33,15 @@ def count_expired(segments: Sequence[Segment], config: LogConfig, now_ms: int) -
     """
     expired = 0
     if config.retention_ms is not None:
-        for segment in segments:
+        for number, segment in enumerate(segments, 1):
+            if not segment.size_bytes and segment is not segments[-1]:
+                continue  # compaction has left nothing of it; it goes with the next one
             timestamp, _ = segment.max_timestamp
             # Records without a timestamp count from when the segment was opened or made.
             newest_ms = timestamp if timestamp > NO_TIMESTAMP else segment.created_ms
             if not segment.size_bytes or now_ms - newest_ms <= config.retention_ms:
                 break
-            expired += 1
+            expired = number
     if config.retention_bytes is not None:
         excess = sum(segment.size_bytes for segment in segments) - config.retention_bytes
         for index, segment in enumerate(segments[:-1]):

@@ -30,6 +30,7 @@ MAGIC: Final = 2
 LOG_APPEND_TIME: Final = 0x08
 TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
+DELETE_HORIZON: Final = 0x40  # the base timestamp says when the batch's tombstones may go (KIP-534)
 CHECKED_FROM: Final = 21  # the checksum covers the batch from here to its end
 NO_TIMESTAMP: Final = -1
 NO_PRODUCER: Final = -1
@@ -91,6 +92,11 @@ class BatchHeader(NamedTuple):
     @property
     def is_log_append_time(self) -> bool:
         return bool(self.attributes & LOG_APPEND_TIME)
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """From when on compaction drops the batch's tombstones; None before it has met one."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON else None
 
 
 def record_count(batch: Buffer) -> int:
@@ -197,6 +203,17 @@ def stamp_log_append_time(buffer: bytearray | memoryview, position: int, size_by
     _ATTRIBUTES.pack_into(buffer, position + _ATTRIBUTES_POSITION, attributes | LOG_APPEND_TIME)
     _MAX_TIMESTAMP.pack_into(buffer, position + _MAX_TIMESTAMP_POSITION, now_ms)
     seal(buffer, position, size_bytes)
+
+
+def empty(header: BatchHeader) -> bytes:
+    """A batch without records that says the same of its offsets, its producer and its time: what compaction may leave."""
+    attributes = header.attributes & (LOG_APPEND_TIME | TRANSACTIONAL | CONTROL)
+    left = header._replace(
+        length=HEADER_BYTES - LENGTH_OVERHEAD, attributes=attributes, base_timestamp=NO_TIMESTAMP, record_count=0
+    )
+    batch = bytearray(HEADER.pack(*left))
+    seal(batch, 0, HEADER_BYTES)
+    return bytes(batch)
 
 
 def seal(buffer: bytearray | memoryview, position: int, size_bytes: int) -> None:

@@ -14,6 +14,8 @@ from crc32c import crc32c
 
 from streamcore.errors import CorruptRecordError, InvalidRecordError
 from streamcore.records.batch import (
+    DELETE_HORIZON,
+    HEADER,
     HEADER_BYTES,
     LENGTH,
     LENGTH_OVERHEAD,
@@ -154,6 +156,38 @@ def recompress(batch: Buffer, compression: str) -> bytearray:
     plain += decompress(header.compression_code, payload) if header.compression_code else payload
     _ATTRIBUTES.pack_into(plain, _ATTRIBUTES_POSITION, header.attributes & ~COMPRESSION_MASK)
     return _compressed(plain, code)
+
+
+def rebuild(header: BatchHeader, records: Sequence[InRecord], delete_horizon_ms: int | None) -> bytes:
+    """The batch of `header` with only these of its records, at the offsets they had, under its own compression.
+
+    Args:
+        records: at least one.
+        delete_horizon_ms: what the base timestamp is to say (KIP-534), or None.
+    """
+    base_timestamp = records[0].timestamp if delete_horizon_ms is None else delete_horizon_ms
+    builder = DefaultRecordBatchBuilder(
+        MAGIC, 0, 0, header.producer_id, header.producer_epoch, header.base_sequence, _BATCH_BYTES_MAX
+    )
+    # The builder counts timestamps from its first record's: one with the wanted base goes in, and its bytes out again.
+    first = builder.append(0, base_timestamp, None, None, _NO_HEADERS)
+    for record in records:
+        builder.append(
+            record.offset - header.base_offset, record.timestamp, record.key, record.value, _as_list(record.headers)
+        )
+    batch = cast(bytearray, builder.build())
+    del batch[HEADER_BYTES : HEADER_BYTES + first.size]
+    attributes = header.attributes & ~(COMPRESSION_MASK | DELETE_HORIZON)
+    left = header._replace(
+        attributes=attributes if delete_horizon_ms is None else attributes | DELETE_HORIZON,
+        base_timestamp=base_timestamp,
+        max_timestamp=header.max_timestamp
+        if header.is_log_append_time
+        else max(record.timestamp for record in records),
+        record_count=len(records),
+    )
+    HEADER.pack_into(batch, 0, *left)
+    return bytes(_compressed(batch, header.compression_code))
 
 
 def _as_list(headers: Headers) -> list[tuple[str, bytes]]:

@@ -1,13 +1,15 @@
 """What the log's tests share."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from streamcore.clock import ManualClock
 from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.memory_disk import MemoryDisk
 from streamcore.log.partition_log import PartitionLog
+from streamcore.log.replacement import ReplacementWriter
+from streamcore.log.segment import Segment
 from streamcore.records.batch import BatchHeader, seal, split
 from streamcore.records.codec import decode, encode
 from streamcore.types import InRecord
@@ -48,6 +50,7 @@ def open_log(
     clean: bool = False,
     recovery_point: int = 0,
     log_start_offset: int = 0,
+    cleaned_offset: int | None = None,
     clock: ManualClock | None = None,
     config: LogConfig | None = None,
 ) -> PartitionLog:
@@ -59,6 +62,7 @@ def open_log(
         clean=clean,
         recovery_point=recovery_point,
         log_start_offset=log_start_offset,
+        cleaned_offset=cleaned_offset,
     )
 
 
@@ -72,7 +76,21 @@ def reopen(log: PartitionLog, disk: Disk, *, clean: bool = False) -> PartitionLo
         config=log.config,
         recovery_point=log.recovery_point,
         log_start_offset=log.log_start_offset,
+        cleaned_offset=log.cleaned_offset,
     )
+
+
+def replace(disk: Disk, log: PartitionLog, old: Sequence[Segment], batches: Iterable[bytes]) -> None:
+    """What the cleaner does with what is left of some segments."""
+    log.prepare_cleaning()
+    writer = ReplacementWriter(disk, DIRECTORY, old, log.config.index_interval_bytes)
+    try:
+        for batch_left in batches:
+            writer.append(batch_left)
+        assert log.replace(writer.finish())
+    except OSError:
+        writer.abandon()
+        raise
 
 
 def read_records(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> list[InRecord]:

@@ -12,7 +12,7 @@ from streamcore.log.memory_disk import MemoryDisk
 from streamcore.records.batch import BatchHeader, split
 from streamcore.records.codec import encode
 from streamcore.records.compression import COMPRESSIONS
-from tests.log.support import NOW_MS, batch, fill, open_log, read_records, read_values, values
+from tests.log.support import NOW_MS, batch, fill, open_log, read_records, read_values, replace, values
 
 SMALL = LogConfig(segment_bytes=2000, index_interval_bytes=300, message_timestamp_after_max_ms=1 << 60)
 
@@ -29,12 +29,13 @@ def test_a_fetch_inside_a_batch_answers_the_whole_batch() -> None:
 
 def test_a_fetch_in_a_compaction_gap_answers_what_follows() -> None:
     """Invariant 39."""
-    log = open_log(config=SMALL)
+    disk = MemoryDisk()
+    log = open_log(disk, config=SMALL)
     fill(log, 60)
     log.flush()
     old = log.segments[0]
     kept = [bytes(part) for part in split(log.read(0, 1 << 20))][:3]
-    log.replace_segments([old], kept)
+    replace(disk, log, [old], kept)
     following = log.segments[1].base_offset
     for offset in range(3, following):
         assert BatchHeader.parse(log.read(offset, 1)).base_offset == following

@@ -5,12 +5,12 @@ import itertools
 
 import pytest
 
-from streamcore.errors import DiskError, LogOfflineError
+from streamcore.errors import LogOfflineError
 from streamcore.log.config import LogConfig
 from streamcore.log.partition_log import PartitionLog
 from streamcore.records.batch import split
 from tests.faults.faulty_disk import FaultyDisk, Killed
-from tests.log.support import fill, open_log, read_values, reopen, values
+from tests.log.support import fill, open_log, read_values, reopen, replace, values
 
 CONFIG = LogConfig(segment_bytes=1000, cleanup_policy=frozenset({"compact"}))
 KEPT = (1, 8, 12)  # what compaction leaves of the first three segments; the last offsets go
@@ -28,7 +28,7 @@ def prepared() -> tuple[FaultyDisk, PartitionLog, list[bytes]]:
 def test_a_replaced_log_reads_as_its_new_segments_and_again_after_a_restart() -> None:
     disk, log, batches = prepared()
     end = log.segments[3].base_offset
-    log.replace_segments(log.segments[:3], batches)
+    replace(disk, log, log.segments[:3], batches)
     expected = values(KEPT) + values(range(end, 40))
     assert read_values(log) == expected
     again = reopen(log, disk)
@@ -47,7 +47,7 @@ def test_a_death_at_every_step_leaves_the_old_set_or_the_new_one(power: bool) ->
         disk, log, batches = prepared()
         disk.kill_after(step)
         try:
-            log.replace_segments(log.segments[:3], batches)
+            replace(disk, log, log.segments[:3], batches)
         except Killed:
             pass
         else:
@@ -73,15 +73,16 @@ def test_a_death_at_every_step_leaves_the_old_set_or_the_new_one(power: bool) ->
 
 
 def reopen_at(disk: FaultyDisk, log: PartitionLog) -> PartitionLog:
-    return open_log(disk, config=CONFIG, recovery_point=log.recovery_point)
+    return open_log(disk, config=CONFIG, recovery_point=log.recovery_point, cleaned_offset=0)
 
 
 def test_without_room_the_old_set_stays() -> None:
     disk, log, batches = prepared()
     disk.room = 100
-    with pytest.raises(DiskError, match="free some space"):
-        log.replace_segments(log.segments[:3], batches)
+    with pytest.raises(OSError, match="No space left"):
+        replace(disk, log, log.segments[:3], batches)
     disk.heal()
+    assert not disk.paths(".cleaned")
     assert read_values(log) == values(range(40))
     assert read_values(reopen(log, disk)) == values(range(40))
 
@@ -91,6 +92,6 @@ def test_a_failure_half_way_is_completed_by_the_next_start() -> None:
     end = log.segments[3].base_offset
     disk.fail("remove", errno.EIO)
     with pytest.raises(LogOfflineError, match="next start completes"):
-        log.replace_segments(log.segments[:3], batches)
+        replace(disk, log, log.segments[:3], batches)
     disk.heal()
     assert read_values(reopen_at(disk, log)) == values(KEPT) + values(range(end, 40))
