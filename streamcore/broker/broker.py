@@ -61,7 +61,7 @@ class Broker:
         Raises:
             LogOfflineError: they cannot be read.
         """
-        for records in self.node.coordinate(self.coordinator.snapshot_records):
+        for records in self.node.group_metadata():
             try:
                 self.coordinator.reload(records)
             except CorruptRecordError as error:

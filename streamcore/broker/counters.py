@@ -22,8 +22,9 @@ class NodeCounters:
     flushes: int = 0  # syncs of a partition's segment files
     failed_flushes: int = 0
     commits: int = 0  # offset commits of all groups
-    offsets_snapshots: int = 0
     retention_bytes: int = 0  # freed by retention
+    compactions: int = 0  # passes of the cleaner over a partition
+    compaction_bytes: int = 0  # freed by compaction
     topics: dict[str, TopicCounters] = field(default_factory=dict)
 
     unknown: TopicCounters = field(default_factory=TopicCounters)  # of every topic that is not there

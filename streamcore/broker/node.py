@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
-from streamcore.broker.coordinator.offsets_topic import LENGTH_MAX_BYTES, OFFSETS_TP, OffsetsTopic
+from streamcore.broker.coordinator.offsets_topic import OFFSETS_TP, OffsetsTopic
 from streamcore.broker.counters import NodeCounters, TopicCounters
 from streamcore.broker.delayed_fetch import DelayedFetches
 from streamcore.broker.group_commit import GroupCommit
+from streamcore.broker.log_cleaner import LogCleaner
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import InvalidTopicError, LogOfflineError, StreamcoreError, UnknownTopicError
-from streamcore.log.config import LogConfig
+from streamcore.log.config import INT64_MAX, LogConfig
 from streamcore.log.directory import LogDirectory
 from streamcore.log.filenames import check_topic_name
 from streamcore.log.partition_log import Appended, PartitionLog
@@ -44,7 +45,8 @@ class NodeConfig:
     housekeeping_interval_ms: int = 60_000  # retention and checkpoints
     background: bool = True  # flush and keep house in tasks of its own; without it, whoever owns the node does
     off_loop: bool = True  # sync in a thread; a memory disk has nothing to wait for
-    offsets_length_max_bytes: int = LENGTH_MAX_BYTES  # of __consumer_offsets before it shortens itself
+    cleaner_interval_ms: int = 15_000  # Kafka's log.cleaner.backoff.ms: how often to look for what is to be compacted
+    cleaner_buffer_bytes: int = 128 << 20  # Kafka's log.cleaner.dedupe.buffer.size: four million keys in one pass
 
 
 class Read(NamedTuple):
@@ -85,7 +87,7 @@ class Node:
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
         self.door: Broker | None = None  # through which others reach it over the wire
-        self._group_metadata: Callable[[], Iterable[OutRecord]] = tuple
+        self._cleaner = LogCleaner(self._call, self._compaction_limit, self.counters)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -109,6 +111,7 @@ class Node:
             jobs = [
                 ("streamcore-flush", self.config.flush_interval_ms, self.flush),
                 ("streamcore-housekeeping", self.config.housekeeping_interval_ms, self.keep_house),
+                ("streamcore-cleaner", self.config.cleaner_interval_ms, self.compact),
             ]
             self._tasks = [asyncio.create_task(self._regularly(ms, job), name=name) for name, ms, job in jobs]
 
@@ -349,18 +352,14 @@ class Node:
 
     # --- group metadata ---------------------------------------------------------------------------------------------
 
-    def coordinate(self, metadata: Callable[[], Iterable[OutRecord]]) -> Iterator[list[InRecord]]:
-        """Keep group metadata beside the offsets from now on: what is there already, batch by batch.
+    def group_metadata(self) -> Iterator[list[InRecord]]:
+        """Everything beside the offsets that the groups have stored, batch by batch, with the offsets' own records.
 
-        Args:
-            metadata: all of it that is still true, for when the topic is shortened.
+        Raises:
+            LogOfflineError
         """
-        self._group_metadata = metadata
         store = self._readable_offsets()
-        if store is None:
-            return iter(())
-        store.others = metadata
-        return store.batches()
+        return iter(()) if store is None else store.batches()
 
     async def append_group_metadata(self, records: Sequence[OutRecord]) -> None:
         """
@@ -381,12 +380,6 @@ class Node:
     async def _offsets_written(self, store: OffsetsTopic) -> None:
         if self.config.flush == "always":
             await self._sync_or_raise(OFFSETS_TP)
-        if store.is_long:
-            start_offset = store.append_snapshot()
-            # Before the records that it replaces are deleted, the snapshot has to be on disk.
-            await self._sync_or_raise(OFFSETS_TP)
-            store.delete_before(start_offset)
-            self.counters.offsets_snapshots += 1
 
     def _readable_offsets(self) -> OffsetsTopic | None:
         if self._offsets_offline is not None:
@@ -396,8 +389,7 @@ class Node:
     def _load_offsets(self) -> OffsetsTopic:
         try:
             log = self.directory.log(*OFFSETS_TP)
-            self._offsets = OffsetsTopic(log, self._clock, length_max_bytes=self.config.offsets_length_max_bytes)
-            self._offsets.others = self._group_metadata
+            self._offsets = OffsetsTopic(log, self._clock)
         except StreamcoreError as error:
             self._offsets_offline = LogOfflineError(f"the committed offsets cannot be read: {error}")
             raise self._offsets_offline from error
@@ -413,6 +405,14 @@ class Node:
         """Retention and checkpoints."""
         self.counters.retention_bytes += self.directory.apply_retention(self._clock.now_ms())
         await self._call(self.directory.checkpoint)
+
+    async def compact(self) -> None:
+        """Every pass of the cleaner that is due; it touches what is synced and nothing else."""
+        buffer_bytes = self.config.cleaner_buffer_bytes
+        await self._cleaner.clean(self.directory, self._clock.now_ms, buffer_bytes, self._stopping)
+
+    def _compaction_limit(self, tp: TP) -> int:
+        return INT64_MAX if self._offsets is None else self._offsets.offsets.compaction_limit(tp)
 
     async def _sync_or_raise(self, tp: TP) -> None:
         failed = await self._group_commit.durable([tp])

@@ -1,6 +1,6 @@
 """`streamcore groups`: how far each group has read, and how to send it elsewhere."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from streamcore.cli.problems import CommandError, NotFoundError
 from streamcore.cli.session import Session, with_session
 from streamcore.cli.topics import confirm
 from streamcore.types import TP
+
+if TYPE_CHECKING:
+    from streamcore.transport.base import Committed
 
 
 @click.group("groups", cls=Commands, short_help="List, describe, reset, delete consumer groups.")
@@ -36,7 +39,7 @@ async def list_groups(session: Session) -> None:
     ends = await _ends(session)
     rows = []
     for name in names:
-        committed = await session.transport.committed(name)
+        committed = await _consumed(session, name)
         lag = sum(max(0, ends.get(tp, at.offset) - at.offset) for tp, at in committed.items())
         newest = max((at.timestamp_ms for at in committed.values()), default=-1)
         rows.append((name, sorted({tp.topic for tp in committed}), len(committed), lag, newest))
@@ -65,7 +68,7 @@ async def describe(session: Session, name: str) -> None:
     """Committed offset and lag of a group in each partition."""
     await _check_group(session, name)
     ends = await _ends(session)
-    committed = sorted((await session.transport.committed(name)).items())
+    committed = sorted((await _consumed(session, name)).items())
     if session.json:
         partitions: list[dict[str, Any]] = [
             {
@@ -129,7 +132,7 @@ async def reset(
         raise click.UsageError("--new needs --topic: a group without a commit has no topics of its own.")
     if not new:
         await _check_group(session, name)
-    committed = await session.transport.committed(name)
+    committed = await _consumed(session, name)
     tps: list[TP] = []
     for text in topics:
         tps += await _parse_topic(session, text)
@@ -189,6 +192,13 @@ async def _check_group(session: Session, name: str) -> None:
     names = await session.transport.groups()
     if name not in names:
         raise NotFoundError("group", name, names, "'streamcore groups list' shows the ones there are.")
+
+
+async def _consumed(session: Session, group: str) -> "dict[TP, Committed]":
+    """What the group has read; the ends of an app's own changelogs are left out."""
+    from streamcore.transport.base import consumed
+
+    return consumed(await session.transport.committed(group))
 
 
 async def _ends(session: Session) -> dict[TP, int]:

@@ -7,7 +7,16 @@ from streamcore.errors import OffsetOutOfRangeError, StreamcoreError, TopicExist
 from streamcore.transport.base import EARLIEST, LATEST, TopicInfo, Transport
 from streamcore.types import TP, InRecord, OutRecord
 
-CHANGELOG_CONFIG = {"cleanup.policy": "compact"}
+CHANGELOG_CONFIG = {
+    "cleanup.policy": "compact",
+    # What a rebuild reads beside the newest rows: the active segment is not compacted.
+    "segment.bytes": str(64 << 20),
+    # A rebuild stops at the end that the group has committed: were an older row gone for the sake of one above it, the
+    # key would be lost. Our log's cleaner stops at that end as well (COMPACTION_LIMIT). Another broker's knows nothing
+    # of it, and is asked to wait for as long as a worker may take to come back and write over such rows. They lie at
+    # the end of the log, so a closed segment holds some only where a crash met a roll.
+    "min.compaction.lag.ms": str(3_600_000),
+}
 FETCH_BYTES = 4 << 20
 # Rows per produce when a table's rows are written again; a few megabytes.
 REWRITE_ROWS = 10_000

@@ -1,7 +1,8 @@
 """The order of a commit: the only file that knows it.
 
 1. Outputs and changelog rows go to the log, and 2. are acknowledged.
-3. The group's committed offsets follow, with the changelogs' ends and the runs' states in their metadata.
+3. The group's committed offsets follow, with the changelogs' ends and the runs' states in their metadata; with them the
+   changelogs' ends once more as offsets of their own, up to which the log may compact them.
 4. One RocksDB WriteBatch: rows, offsets, states, changelog ends.
 
 What a crash leaves behind, and who repairs it:
@@ -13,7 +14,7 @@ What a crash leaves behind, and who repairs it:
 - a worker that has lost the task and does not know yet may still append to a changelog: whoever has the task sees at
   its next commit that rows came in between, and writes over them.
 - the store is gone or damaged: it is rebuilt from the changelogs, exactly up to the ends that step 3 recorded beside
-  the offsets that they belong to.
+  the offsets that they belong to. Rows above them must not have made older ones disappear: hence the limit.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from streamcore.errors import RecordTooLargeError, StreamcoreError, UnknownTopic
 from streamcore.state.partitions import Row
 from streamcore.state.store import META, Change
 from streamcore.transport.base import METADATA_MAX_BYTES, Committed
-from streamcore.types import TP, OutRecord
+from streamcore.types import COMPACTION_LIMIT, TP, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.engine.group import CommitGroup
@@ -94,6 +95,8 @@ async def commit(snapshot: Snapshot) -> None:
             for tp in offsets_in(state, task.partition):
                 # Agents that read the same partition share the group's offset: the one furthest behind counts.
                 offsets[tp] = Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
+        for name, end in ends.items():
+            offsets[TP(services.changelog_topic(name), task.partition)] = Committed(end, COMPACTION_LIMIT)
         await services.commit(offsets)
         task.logged = logged
 

@@ -8,7 +8,7 @@ from streamcore.engine.inputs import FOREVER, NO_TIME
 from streamcore.engine.run import Run
 from streamcore.engine.watchdog import lag, run_positions
 from streamcore.state.partitions import WindowPartition
-from streamcore.transport.base import PartitionInfo
+from streamcore.transport.base import PartitionInfo, consumed
 from streamcore.types import TP
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def status(worker: "Worker") -> dict[str, Any]:
 
 async def _group(worker: "Worker", group: str, partitions: dict[TP, PartitionInfo]) -> dict[str, Any]:
     transport = worker.services.transport
-    committed = await transport.committed(group)
+    committed = consumed(await transport.committed(group))
     now_ms = worker.services.clock.now_ms()
     rows: list[dict[str, Any]] = []
     for tp, place in sorted(committed.items()):

@@ -7,6 +7,7 @@ change nothing that others read, so they may run in any thread; the log's owner 
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from streamcore.errors import CorruptRecordError, LogError
@@ -57,7 +58,7 @@ def cleanable(log: PartitionLog, now_ms: int, limit: int = INT64_MAX) -> Cleanab
     clean_bytes = dirty_bytes = 0
     end_offset = segments[0].base_offset
     is_overdue = False
-    for segment, following in zip(segments, segments[1:], strict=False):
+    for segment, following in pairwise(segments):
         if following.base_offset > limit:
             break
         if following.base_offset <= first_dirty:
@@ -100,7 +101,7 @@ class Cleaning:
         # Their indexes are looked at here and now: the handles for that are the owner's.
         self._segments = [
             _Closed(segment, following.base_offset, segment.offset_index.count * _INDEX_ENTRY_BYTES)
-            for segment, following in zip(log.segments, log.segments[1:], strict=False)
+            for segment, following in pairwise(log.segments)
             if following.base_offset <= scope.end_offset
         ]
         self._end_offsets = {closed.segment: closed.end_offset for closed in self._segments}
@@ -110,6 +111,11 @@ class Cleaning:
         }
         self._writer: ReplacementWriter | None = None
         self.bytes_read = self.bytes_written = 0
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What the pass reads."""
+        return [closed.segment for closed in self._segments]
 
     def steps(self) -> Iterator[Replacement | None]:
         """Do the work, a batch at a time.
@@ -144,8 +150,8 @@ class Cleaning:
                 if header.record_count > newest.free:
                     if header.base_offset <= first_dirty:
                         raise LogError(
-                            f"{segment.log_path}: a batch of {header.record_count} records is more than the cleaner has "
-                            f"memory for; give it more (log.cleaner.dedupe.buffer.size)"
+                            f"{segment.log_path}: a batch of {header.record_count} records is more than the cleaner "
+                            f"has memory for; give it more (log.cleaner.dedupe.buffer.size)"
                         )
                     return header.base_offset
                 note_keys(batch, newest)

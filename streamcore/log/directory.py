@@ -187,6 +187,10 @@ class LogDirectory:
     # ---- what is there
 
     @property
+    def disk(self) -> Disk:
+        return self._disk
+
+    @property
     def topics(self) -> Mapping[str, TopicMeta]:
         return MappingProxyType(self._topics)
 

@@ -16,8 +16,9 @@ DATA/TOPIC-0/00000000000000000000.snapshot   the producers of the batches before
 DATA/TOPIC-0.<32 hex digits>-delete        a partition on its way out
 DATA/TOPIC-0.<32 hex digits>-stray         a partition that no topic owns up to
 ```
-While segments are replaced: BASE`.cleaned`, BASE`.index.cleaned` and BASE`.timeindex.cleaned` are being written and worth
-nothing yet, BASE-END`.swap` is complete and takes the place of the `.log` files from BASE up to END. `.deleted` is Kafka's name for garbage.
+While segments are replaced: BASE`.cleaned`, BASE`.index.cleaned` and BASE`.timeindex.cleaned` are being written and
+worth nothing yet, BASE-END`.swap` is complete and takes the place of the `.log` files from BASE up to END. `.deleted`
+is Kafka's name for garbage.
 """
 
 import re

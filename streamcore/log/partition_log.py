@@ -7,7 +7,7 @@ One thread changes a log; `flush` alone may run in another at the same time.
 import errno
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from streamcore.clock import Clock

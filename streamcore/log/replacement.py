@@ -1,6 +1,6 @@
 """Put one new segment in the place of several old ones, so that any crash leaves the old set or the new one.
 
-1. the new batches are written to BASE.cleaned and their indexes beside it, and synced: until here the old set is the log
+1. the new batches are written to BASE.cleaned, their indexes beside it, and synced: until here the old set is the log
 2. BASE.cleaned is renamed to BASE-END.swap: from here on the new one is, and END says which old ones it replaces
 3. the old segments from BASE up to END are removed, all but the first
 4. BASE-END.swap is renamed to BASE.log, over the first old one, whose indexes have been removed

@@ -1,6 +1,6 @@
 """Offsets by time, at the granularity of records: what ListOffsets answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from streamcore.log.segment import Found, Segment
 from streamcore.records.batch import NO_TIMESTAMP
@@ -37,13 +37,26 @@ def _largest_batch(segment: Segment, log_start_offset: int) -> Found | None:
     """The segment's first batch with its largest timestamp, as far as it is above the log start."""
     if segment.base_offset >= log_start_offset:
         timestamp, last_offset = segment.max_timestamp
-        return segment.locate(last_offset) if timestamp > NO_TIMESTAMP else None
-    start = segment.locate(log_start_offset)
+        found = segment.locate(last_offset) if timestamp > NO_TIMESTAMP else None
+        if found is None or found.header.record_count:
+            return found
+        # Compaction has left the batch without the record that its time is of.
+        return max(_with_records(segment.scan()), key=lambda found: found.header.max_timestamp, default=None)
+    start = next(_with_records(_from(segment, log_start_offset)), None)
     if start is None:
         return None
-    batches = list(segment.scan(start.position))
+    batches = list(_with_records(segment.scan(start.position)))
     # The header of the batch that the log starts in speaks of deleted records too.
     visible = [record.timestamp for record in decode(segment.read_batch(start)) if record.offset >= log_start_offset]
     batches[0] = Found(start.position, start.header._replace(max_timestamp=max(visible, default=NO_TIMESTAMP)))
     best = max(batches, key=lambda found: found.header.max_timestamp)
     return best if best.header.max_timestamp > NO_TIMESTAMP else None
+
+
+def _from(segment: Segment, offset: int) -> Iterator[Found]:
+    start = segment.locate(offset)
+    return iter(()) if start is None else segment.scan(start.position)
+
+
+def _with_records(batches: Iterator[Found]) -> Iterator[Found]:
+    return (found for found in batches if found.header.record_count)

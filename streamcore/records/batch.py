@@ -206,7 +206,7 @@ def stamp_log_append_time(buffer: bytearray | memoryview, position: int, size_by
 
 
 def empty(header: BatchHeader) -> bytes:
-    """A batch without records that says the same of its offsets, its producer and its time: what compaction may leave."""
+    """A batch without records that says the same of offsets, producer and time: what compaction may leave."""
     attributes = header.attributes & (LOG_APPEND_TIME | TRANSACTIONAL | CONTROL)
     left = header._replace(
         length=HEADER_BYTES - LENGTH_OVERHEAD, attributes=attributes, base_timestamp=NO_TIMESTAMP, record_count=0

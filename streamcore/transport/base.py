@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.records.codec import UNREADABLE, unreadable
-from streamcore.types import TP, InRecord, OutRecord
+from streamcore.types import COMPACTION_LIMIT, TP, InRecord, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.protocol.messages import Api
@@ -145,6 +145,11 @@ class GroupChannel(Protocol):
 
     def moved(self) -> None:
         """The one who answered is the coordinator no more."""
+
+
+def consumed(committed: Mapping[TP, Committed]) -> dict[TP, Committed]:
+    """How far a group has read: without what it has committed in topics that it writes, to limit their compaction."""
+    return {tp: place for tp, place in committed.items() if place.metadata != COMPACTION_LIMIT}
 
 
 class PartitionInfo(NamedTuple):

@@ -107,6 +107,10 @@ class FaultyAppTest(AppTest):
         """The result of work that waits for nothing."""
         return self._now(work)
 
+    def result_of(self, work: Any) -> Any:
+        """The result of work that may take its time."""
+        return self._run(work)
+
     def _store(self, partition: int) -> MemoryStore:
         return self._stores.setdefault(partition, FaultyStore(self.faults))
 

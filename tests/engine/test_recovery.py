@@ -305,3 +305,101 @@ def test_many_agents_and_tables_fit_beside_an_offset() -> None:
         put(test, source, "b")
         for table in tables:
             assert test.table(table) == {"a": 2, "b": 2}
+
+
+# -- compaction --------------------------------------------------------------------------------------------------------
+
+COUNTS_LOG = TP("test-counts-changelog", 0)
+
+
+def compact(test: FaultyAppTest) -> int:
+    """What a node does in the background, as far as it is due; how many bytes went."""
+    node = test.log.node  # type: ignore[attr-defined]
+    test.result_of(node.flush())
+    test.result_of(node.compact())
+    return int(node.counters.compaction_bytes)
+
+
+def keep_segments_small(test: FaultyAppTest) -> None:
+    settings = {"segment.bytes": "400", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0"}
+    test.now_of(test.log.alter_config(COUNTS_LOG.topic, settings))
+
+
+def test_a_store_is_rebuilt_exactly_from_a_compacted_changelog() -> None:
+    app, source, sink, counts = counting_app()
+    with FaultyAppTest(app) as test:
+        put(test, source, "a")
+        test.settle()
+        keep_segments_small(test)
+        for _ in range(30):
+            put(test, source, KEYS)
+            test.settle()
+        assert compact(test) > 1000
+        test.crash_and_restart(lose_tables=True)
+        assert_exact(test, sink, counts, "a" + KEYS * 30)
+
+
+@pytest.mark.parametrize("lose_tables", [False, True])
+def test_rows_without_a_commit_do_not_make_older_ones_disappear(lose_tables: bool) -> None:
+    """Invariant 42, for whoever reads a log only up to an offset."""
+    app, source, sink, counts = counting_app()
+    with FaultyAppTest(app) as test:
+        put(test, source, KEYS)
+        test.settle()
+        keep_segments_small(test)
+        for _ in range(10):
+            put(test, source, KEYS[:4])
+            test.settle()
+        # The rows of commits that the group never hears of, in segments that are closed and cleaned while it is down.
+        test.faults.answer = lambda name: FULL if name == "commit" else None
+        put(test, source, KEYS * 2)
+        test.pass_time(20)
+        test.crash()
+        test.faults.answer = lambda name: None
+        log = test.log.node.directory.log(*COUNTS_LOG)  # type: ignore[attr-defined]
+        limit = test.now_of(test.log.committed("test"))[COUNTS_LOG].offset
+        assert log.segments[-1].base_offset > limit, "closed segments hold rows without a commit"
+        assert compact(test) > 0
+        assert log.cleaned_offset <= limit
+        if lose_tables:
+            test.lose_tables()
+        test.restart()
+        assert_exact(test, sink, counts, KEYS + KEYS[:4] * 10 + KEYS * 2)
+        # The next commit sets the limit free.
+        put(test, source, "a")
+        test.settle()
+        compact(test)
+        assert log.cleaned_offset > limit
+        test.crash_and_restart(lose_tables=True)
+        assert_exact(test, sink, counts, KEYS + KEYS[:4] * 10 + KEYS * 2 + "a")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    waves=st.lists(st.text("abc", min_size=1, max_size=8), min_size=2, max_size=5),
+    cuts=st.lists(st.integers(0, 12), min_size=5, max_size=5),
+    losses=st.lists(st.booleans(), min_size=5, max_size=5),
+)
+def test_power_cuts_and_compaction_leave_every_table_exact(
+    waves: list[str], cuts: list[int], losses: list[bool]
+) -> None:
+    app, source, sink, counts = counting_app()
+    with FaultyAppTest(app) as test:
+        put(test, source, "abc")
+        test.settle()
+        keep_segments_small(test)
+        for keys, cut, loses in zip(waves, cuts, losses, strict=False):
+            test.faults.reset()
+            test.faults.cut_at = cut
+            put(test, source, keys)
+            test.pass_time(0.01 * (cut + 1))
+            test.crash()
+            compact(test)
+            # Even with a segment of its own for every row.
+            test.log.node.directory.log(*COUNTS_LOG).roll()  # type: ignore[attr-defined]
+            compact(test)
+            if loses:
+                test.lose_tables()
+            test.faults.reset()
+            test.restart()
+        assert_exact(test, sink, counts, "abc" + "".join(waves))

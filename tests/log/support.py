@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from streamcore.clock import ManualClock
+from streamcore.errors import LogError
+from streamcore.log.cleaning import Cleaning, cleanable
 from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.memory_disk import MemoryDisk
@@ -17,6 +19,7 @@ from tests.faults.faulty_disk import FaultyDisk
 
 NOW_MS = 1_700_000_000_000
 DIRECTORY = "/data/topic-0"
+KEYS_MAX = 1000  # of the cleaner's map
 
 
 def batch(*values: bytes, timestamp_ms: int = NOW_MS, step_ms: int = 1, compression: str = "none") -> bytes:
@@ -91,6 +94,21 @@ def replace(disk: Disk, log: PartitionLog, old: Sequence[Segment], batches: Iter
     except OSError:
         writer.abandon()
         raise
+
+
+def clean(disk: Disk, log: PartitionLog, now_ms: int = NOW_MS, *, keys_max: int = KEYS_MAX) -> int | None:
+    """What a node does: every pass that is due; up to where the log is clean now."""
+    while (scope := cleanable(log, now_ms)) is not None and scope.is_due(log.config):
+        cleaning = Cleaning(disk, log, scope, now_ms, keys_max=keys_max)
+        try:
+            for replacement in cleaning.steps():
+                assert replacement is None or log.replace(replacement)
+        except (LogError, OSError):
+            cleaning.abandon()
+            raise
+        assert cleaning.cleaned_offset is not None
+        log.cleaned(cleaning.cleaned_offset)
+    return log.cleaned_offset
 
 
 def read_records(log: PartitionLog, offset: int | None = None, max_bytes: int = 1 << 20) -> list[InRecord]:

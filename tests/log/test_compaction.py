@@ -21,7 +21,7 @@ from streamcore.records.codec import ProducerStamp, decode, encode, encode_first
 from streamcore.records.compression import COMPRESSIONS
 from streamcore.types import InRecord
 from tests.faults.faulty_disk import FaultyDisk, Killed
-from tests.log.support import NOW_MS, open_log, reopen
+from tests.log.support import KEYS_MAX, NOW_MS, clean, open_log, reopen
 
 RETENTION_MS = 10_000
 CONFIG = LogConfig(
@@ -32,25 +32,7 @@ CONFIG = LogConfig(
     min_cleanable_dirty_ratio=0.0,
     message_timestamp_after_max_ms=1 << 60,
 )
-KEYS_MAX = 1000
-
 Row = tuple[int, int, bytes | None, bytes | None]  # offset, timestamp, key, value
-
-
-def clean(disk: FaultyDisk, log: PartitionLog, now_ms: int = NOW_MS, *, keys_max: int = KEYS_MAX) -> int | None:
-    """What the node does: every pass there is; where it has been."""
-    while (scope := cleanable(log, now_ms)) is not None and scope.is_due(log.config):
-        cleaning = Cleaning(disk, log, scope, now_ms, keys_max=keys_max)
-        try:
-            for replacement in cleaning.steps():
-                if replacement is not None:
-                    assert log.replace(replacement)
-        except (LogError, OSError):
-            cleaning.abandon()
-            raise
-        assert cleaning.cleaned_offset is not None
-        log.cleaned(cleaning.cleaned_offset)
-    return log.cleaned_offset
 
 
 def batches(log: PartitionLog) -> Iterator[tuple[BatchHeader, list[InRecord]]]:
@@ -263,7 +245,8 @@ def test_more_keys_than_memory_take_more_passes() -> None:
     scope = cleanable(log, NOW_MS)
     assert scope is not None
     cleaning = Cleaning(disk, log, scope, NOW_MS, keys_max=7)
-    list(map(lambda r: r and log.replace(r), cleaning.steps()))
+    for replacement in cleaning.steps():
+        assert replacement is None or log.replace(replacement)
     assert cleaning.cleaned_offset is not None
     assert 7 <= cleaning.cleaned_offset < end
     assert clean(disk, log, keys_max=7) == end
@@ -277,7 +260,7 @@ def test_a_batch_beyond_the_memory_is_an_error_that_says_what_to_do() -> None:
     put(log, *[(b"%d" % index, b"") for index in range(20)])
     fill_keys(log, 30)
     log.flush()
-    with pytest.raises(LogError, match="dedupe.buffer.size"):
+    with pytest.raises(LogError, match=r"dedupe\.buffer\.size"):
         clean(disk, log, keys_max=10)
     assert keys_within(128 << 20) > 4_000_000
 
@@ -424,7 +407,9 @@ class LogAgainstModel(RuleBasedStateMachine):
         self.reached: dict[int, int] = {}  # tombstones, and when a pass has met them first
 
     @rule(
-        pairs=st.lists(st.tuples(st.sampled_from(b"abcdef"), st.none() | st.binary(max_size=30)), min_size=1, max_size=8),
+        pairs=st.lists(
+            st.tuples(st.sampled_from(b"abcdef"), st.none() | st.binary(max_size=30)), min_size=1, max_size=8
+        ),
         producer_id=st.sampled_from([-1, 1, 2]),
         compression=st.sampled_from(COMPRESSIONS),
         step_ms=st.integers(-5, 5),

@@ -33,7 +33,8 @@ async def main():
         batch = [(b"key", b"%d-%d" % (number, part) * 5, 1_700_000_000_000, ()) for part in range(number % 7 + 1)]
         acks = Acks.ALL if number % 2 else Acks.LEADER
         results = await transport.produce({TP("a", 0): batch, TP("a", 1): batch}, acks=acks)
-        end = results[TP("a", 0)] + len(batch)
+        # A kill between the two appends leaves one partition shorter than the other.
+        end = min(results.values()) + len(batch)
         await transport.commit("g", {TP("a", 0): Committed(end), TP("a", 1): Committed(end)})
         sys.stdout.write(f"{end}\\n")
         sys.stdout.flush()

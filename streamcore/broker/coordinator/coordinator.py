@@ -6,7 +6,7 @@ which never jumps; only the records' timestamps are wall-clock time.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import (
@@ -109,11 +109,6 @@ class GroupCoordinator:
     async def flush(self) -> None:
         """Wait until everything decided so far is stored, or has failed to be."""
         await self._all_written.wait()
-
-    def snapshot_records(self) -> Iterator[OutRecord]:
-        """One record per group that is stored: a log that starts with these says the same as the one before."""
-        now_ms = self._clock.now_ms()
-        return (encode_group(metadata, now_ms) for metadata in self._groups.stored())
 
     @property
     def refusal(self) -> int:

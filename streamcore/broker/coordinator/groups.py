@@ -6,7 +6,7 @@ stored comes out of `take_writes` and is reported to `written`.
 
 import heapq
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from uuid import uuid4
 
 from streamcore.broker.coordinator.group import Group
@@ -255,12 +255,6 @@ class Groups:
         for group in self._groups.values():
             group.start(now_ms)
             self._schedule(group)
-
-    def stored(self) -> Iterator[GroupMetadata]:
-        """Every group as the log has it, for a log that is written anew."""
-        for group in self._groups.values():
-            if group.stored is not None:
-                yield group.stored
 
     # --- memory -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ No I/O: a commit comes out as records to append, a reload goes in as records rea
 `__consumer_offsets` before it applies them here, so that what `committed` answers is never ahead of the log.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from streamcore.broker.coordinator.offset_records import (
     STRING_MAX_BYTES,
@@ -16,13 +16,15 @@ from streamcore.broker.coordinator.offset_records import (
     encode_value,
 )
 from streamcore.errors import InvalidRecordError, OffsetMetadataTooLargeError
-from streamcore.types import TP, InRecord, OutRecord
+from streamcore.log.config import INT64_MAX
+from streamcore.types import COMPACTION_LIMIT, TP, InRecord, OutRecord
 
 METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
 OFFSETS_TOPIC = "__consumer_offsets"
 OFFSETS_CONFIG: Mapping[str, str] = {
     "cleanup.policy": "compact",
-    # Small segments, so that the ones before a snapshot can go soon.
+    # Kafka takes 100 MB, which one thread of Python reads in two seconds. What a start reloads is what is true, as much
+    # again, and the active segment: with small ones some 50 ms.
     "segment.bytes": str(2 << 20),
 }
 
@@ -72,6 +74,15 @@ class Offsets:
         for tp, committed in offsets.items():
             known[tp] = _stamped(committed, now_ms)
 
+    def compaction_limit(self, tp: TP) -> int:
+        """The least offset that a group has committed in `tp` under COMPACTION_LIMIT; what is above has to stay."""
+        limit = INT64_MAX
+        for known in self._by_group.values():
+            committed = known.get(tp)
+            if committed is not None and committed.metadata == COMPACTION_LIMIT:
+                limit = min(limit, committed.offset)
+        return limit
+
     def keys_of_topic(self, topic: str) -> list[OffsetKey]:
         return [OffsetKey(group, tp) for group, known in self._by_group.items() for tp in known if tp.topic == topic]
 
@@ -86,12 +97,6 @@ class Offsets:
             known.pop(tp, None)
             if not known:
                 del self._by_group[group]
-
-    def snapshot_records(self, now_ms: int) -> Iterator[OutRecord]:
-        """One record per offset: a log that starts with these says the same as the one before."""
-        for group in sorted(self._by_group):
-            for tp, value in sorted(self._by_group[group].items()):
-                yield encode_key(group, tp), encode_value(value), now_ms, ()
 
     def reload(self, records: Iterable[InRecord]) -> None:
         """Apply records in the order of the log.

@@ -1,12 +1,7 @@
-"""`__consumer_offsets`: the log behind the committed offsets, kept short by snapshots.
-
-Until a compactor runs over it, the topic shortens itself: when it has grown past a limit, everything that is still
-true is appended once more and the records before that are deleted. A crash anywhere in between leaves a log that says
-the same.
-"""
+"""`__consumer_offsets`: the log behind the committed offsets, kept short by the cleaner like any compacted topic."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_TOPIC, Offsets, tombstone_records
@@ -20,21 +15,17 @@ from streamcore.types import TP, InRecord, OutRecord
 logger = logging.getLogger(__name__)
 
 OFFSETS_TP = TP(OFFSETS_TOPIC, 0)
-LENGTH_MAX_BYTES = 4 << 20  # about ten minutes of commits every 100 ms; reloading takes some 50 ms
 _READ_BYTES = 1 << 20
-_SNAPSHOT_BATCH_RECORDS = 1024
+_TOMBSTONES_PER_BATCH = 1024
 
 
 class OffsetsTopic:
     """The offsets of one node's groups: in memory, and in the log they are reloaded from. Nothing here waits."""
 
-    def __init__(self, log: PartitionLog, clock: Clock, *, length_max_bytes: int = LENGTH_MAX_BYTES) -> None:
+    def __init__(self, log: PartitionLog, clock: Clock) -> None:
         self.offsets = Offsets()
         self._log = log
         self._clock = clock
-        self._length_max_bytes = length_max_bytes
-        self._snapshot_above_bytes = length_max_bytes
-        self.others: Callable[[], Iterable[OutRecord]] = tuple  # what else a snapshot has to keep
         self._load()
 
     def commit(self, group: str, offsets: Mapping[TP, OffsetValue]) -> None:
@@ -54,52 +45,26 @@ class OffsetsTopic:
         keys = list(keys)
         if keys:
             records = tombstone_records(keys, self._clock.now_ms())
-            for start in range(0, len(records), _SNAPSHOT_BATCH_RECORDS):
-                self._append(records[start : start + _SNAPSHOT_BATCH_RECORDS])
+            for start in range(0, len(records), _TOMBSTONES_PER_BATCH):
+                self._append(records[start : start + _TOMBSTONES_PER_BATCH])
             self.offsets.apply_tombstones(keys)
         return bool(keys)
 
-    @property
-    def is_long(self) -> bool:
-        """Whether a snapshot is due."""
-        return self._log.size_bytes > self._snapshot_above_bytes
-
-    def append_snapshot(self) -> int:
-        """Append everything that is still true.
-
-        Returns:
-            The offset the snapshot starts at: once it is durable, `delete_before` that.
-        """
-        # Whatever the snapshot's own size, the next one is due only after as much again has been committed.
-        self._snapshot_above_bytes = self._log.size_bytes + self._length_max_bytes
-        start_offset = self._log.log_end_offset
-        records = [*self.offsets.snapshot_records(self._clock.now_ms()), *self.others()]
-        for start in range(0, len(records), _SNAPSHOT_BATCH_RECORDS):
-            self._append_within_limit(records[start : start + _SNAPSHOT_BATCH_RECORDS])
-        return start_offset
-
-    def delete_before(self, offset: int) -> None:
-        self._log.delete_records(offset)
-        self._snapshot_above_bytes = max(self._length_max_bytes, self._log.size_bytes + self._length_max_bytes // 2)
-
     def append_others(self, records: Sequence[OutRecord]) -> None:
-        """Append records that are no offsets: those of `others`, or their tombstones."""
-        self._append_within_limit(list(records))
-
-    def _append(self, records: list[OutRecord]) -> None:
-        self._log.append_as_leader(encode(records))
-
-    def _append_within_limit(self, records: list[OutRecord]) -> None:
-        """A snapshot need not be one batch, and long metadata strings may make it too large for one."""
-        while records:
+        """Append records that are no offsets, in as many batches as they need."""
+        rest = list(records)
+        while rest:
             size_bytes, taken = 0, 0
-            for key, value, _, _ in records:
+            for key, value, _, _ in rest:
                 size_bytes += len(key or b"") + len(value or b"") + 32
                 if taken and size_bytes > _READ_BYTES // 2:
                     break
                 taken += 1
-            self._append(records[:taken])
-            records = records[taken:]
+            self._append(rest[:taken])
+            rest = rest[taken:]
+
+    def _append(self, records: list[OutRecord]) -> None:
+        self._log.append_as_leader(encode(records))
 
     def _load(self) -> None:
         for records in self.batches():

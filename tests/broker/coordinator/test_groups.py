@@ -121,7 +121,6 @@ def test_a_restarted_node_goes_on_with_its_groups() -> None:
     assert after.groups.describe("g") == before.groups.describe("g")
     assert after.heartbeat(follower, 2) == E.NONE
     assert after.synced(after.sync(follower, 2)).assignment == b"1"
-    assert list(after.groups.stored()) == [before.log[-1].metadata]
     after.pass_time(SESSION_MS - 1)
     after.heartbeat(leader, 2)
     after.pass_time(1)

@@ -33,14 +33,6 @@ def test_groups_are_independent() -> None:
     assert offsets.groups() == ["one", "two"]
 
 
-def test_a_snapshot_says_the_same_as_the_commits() -> None:
-    offsets = committed()
-    again = read_back(offsets.snapshot_records(NOW_MS + 1))
-    assert {group: again.committed(group) for group in again.groups()} == {
-        group: offsets.committed(group) for group in offsets.groups()
-    }
-
-
 def test_commits_and_tombstones_are_reloaded_in_the_order_of_the_log() -> None:
     offsets = Offsets()
     log: list[OutRecord] = []

@@ -7,18 +7,20 @@ from streamcore.broker.coordinator.offsets import Offsets
 from streamcore.broker.coordinator.offsets_topic import OffsetsTopic
 from streamcore.clock import ManualClock
 from streamcore.errors import StreamcoreError
-from streamcore.log.config import LogConfig
+from streamcore.log.config import INT64_MAX, LogConfig
 from streamcore.log.partition_log import PartitionLog
-from streamcore.types import TP
+from streamcore.types import COMPACTION_LIMIT, TP
 from tests.faults.faulty_disk import FaultyDisk, Killed
+from tests.log import support as log_support
+from tests.log.support import clean, reopen
 
 A, B = TP("a", 0), TP("b", 0)
 CLOCK = ManualClock()
 CONFIG = LogConfig.parse({"cleanup.policy": "compact", "segment.bytes": "2000"})
 
 
-def open_log(disk: FaultyDisk, log_start_offset: int = 0) -> PartitionLog:
-    return PartitionLog.open(disk, "/offsets", CONFIG, CLOCK, clean=False, log_start_offset=log_start_offset)
+def open_log(disk: FaultyDisk) -> PartitionLog:
+    return log_support.open_log(disk, config=CONFIG, clock=CLOCK)
 
 
 def contents(offsets: Offsets) -> dict[str, dict[TP, OffsetValue]]:
@@ -26,34 +28,44 @@ def contents(offsets: Offsets) -> dict[str, dict[TP, OffsetValue]]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_crash_at_any_step_of_a_snapshot_loses_no_commit(seed: int) -> None:
+def test_a_crash_at_any_step_of_a_compaction_loses_no_commit(seed: int) -> None:
     disk = FaultyDisk(seed)
     log = open_log(disk)
-    topic = OffsetsTopic(log, CLOCK, length_max_bytes=4000)
+    topic = OffsetsTopic(log, CLOCK)
     acknowledged: dict[str, dict[TP, OffsetValue]] = {}
-    number = snapshots = 0
+    number = passes = 0
     try:
-        while snapshots < 3:
-            if number == 20:
+        while passes < 3:
+            if number == 40:
                 disk.kill_after(disk.random.randrange(200))
             group = f"group {number % 3}"
             topic.commit(group, {A: OffsetValue(number), B: OffsetValue(number, "metadata")})
             acknowledged = contents(topic.offsets)
-            if topic.is_long:
-                start_offset = topic.append_snapshot()
+            if log.size_bytes > 6000:
                 log.flush()
-                topic.delete_before(start_offset)
-                snapshots += 1
-                assert log.size_bytes < 6000
+                clean(disk, log)
+                passes += 1
+                assert log.size_bytes < 4000
             number += 1
     except (Killed, StreamcoreError):
         pass
-    disk.kill()
-    reloaded = contents(OffsetsTopic(open_log(disk), CLOCK).offsets)
+    reloaded = contents(OffsetsTopic(reopen(log, disk), CLOCK).offsets)
     for group, known in acknowledged.items():
         for tp, value in known.items():
             # The commit during which the process died may be there too.
             assert reloaded[group][tp].offset in (value.offset, number)
+
+
+def test_the_least_committed_end_limits_a_compaction() -> None:
+    topic = OffsetsTopic(open_log(FaultyDisk()), CLOCK)
+    assert topic.offsets.compaction_limit(A) == INT64_MAX
+    topic.commit("reader", {A: OffsetValue(1)})
+    topic.commit("app", {A: OffsetValue(9, COMPACTION_LIMIT)})
+    topic.commit("other", {A: OffsetValue(7, COMPACTION_LIMIT), B: OffsetValue(3, COMPACTION_LIMIT)})
+    assert topic.offsets.compaction_limit(A) == 7
+    topic.forget(topic.offsets.keys_of_group("other"))
+    assert topic.offsets.compaction_limit(A) == 9
+    assert topic.offsets.compaction_limit(B) == INT64_MAX
 
 
 def test_a_damaged_batch_is_passed_over_and_reported(caplog: pytest.LogCaptureFixture) -> None:
