@@ -9,8 +9,9 @@ import pytest
 from streamcore.log.directory import LogDirectory
 from streamcore.records.codec import encode
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.types import InRecord, OutRecord
 from tests.interop.kafka_jars import run_kafka
-from tests.log.support import sent
+from tests.log.support import clean, read_records, sent
 
 pytestmark = pytest.mark.interop
 
@@ -127,3 +128,70 @@ def producers_in(output: str) -> set[tuple[int | str, ...]]:
     found = re.findall(line, output)
     assert len(found) == output.count("producerId:"), output
     return {tuple(word if word == NO_OFFSET else int(word) for word in words) for words in found}
+
+
+@pytest.fixture(scope="module")
+def compacted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compacted log: batches with fewer records, one without any, delete horizons, segments that became one."""
+    path = tmp_path_factory.mktemp("compacted")
+    log_directory = LogDirectory.open(str(path))
+    settings = {"segment.bytes": "9000", "index.interval.bytes": "500", "cleanup.policy": "compact"}
+    for compression in COMPRESSIONS:
+        log_directory.create_topic(
+            compression,
+            1,
+            {**settings, "min.cleanable.dirty.ratio": "0", "message.timestamp.after.max.ms": str(1 << 60)},
+        )
+        log = log_directory.log(compression, 0)
+        log.append_as_leader(sent(5, 0, b"a", b"b", timestamp_ms=START_MS, compression=compression))
+        for number in range(BATCHES):
+            records: list[OutRecord] = [
+                (
+                    b"key-%d" % (number * 7 + index * index),
+                    None if index % 9 == 0 else b"%d:%d;" % (number, index) * 20,
+                    START_MS + number * 100 + index * 7 % 61,
+                    [("h", b"1")],
+                )
+                for index in range(RECORDS_PER_BATCH)
+            ]
+            log.append_as_leader(encode([(b"key", b"newest", START_MS, ()), *records], compression=compression))
+        log.roll()
+        log.flush()
+        # Twice, so that the horizons of the first pass are over in the second.
+        for now_ms in (START_MS, START_MS + 100_000_000):
+            clean(log_directory.disk, log, now_ms)
+            log.append_as_leader(encode([(b"key", b"last", START_MS, ())]))
+            log.roll()
+            log.flush()
+    log_directory.close()
+    return path
+
+
+def test_kafka_reads_compacted_segments(compacted: Path) -> None:
+    output = run_kafka(DUMP, "--deep-iteration", "--files", ",".join(files(compacted, ".log")))
+    # Gaps between offsets are what compaction is for, and the tool lists them at its end.
+    gaps = re.compile(r"^Non-consecutive offsets in |^  \d+ is followed by \d+$", re.MULTILINE)
+    complaints = [line for line in output.splitlines() if COMPLAINT.search(line) and not gaps.match(line)]
+    assert not complaints, complaints[:5]
+    assert output.count("count: 0 ") >= len(COMPRESSIONS)
+    assert "deleteHorizonMs: OptionalLong[" in output
+    ours = {
+        (record.offset, record.timestamp)
+        for compression in COMPRESSIONS
+        for record in read_records_of(compacted, compression)
+    }
+    lines = re.findall(r"^\| offset: (\d+) CreateTime: (\d+)", output, re.MULTILINE)
+    assert {(int(offset), int(timestamp)) for offset, timestamp in lines} == ours
+    for suffix in (".index", ".timeindex"):
+        names = ",".join(files(compacted, suffix))
+        for check in ("--index-sanity-check", "--verify-index-only"):
+            output = run_kafka(DUMP, check, "--files", names)
+            assert not [line for line in output.splitlines() if COMPLAINT.search(line)], output[-2000:]
+
+
+def read_records_of(directory: Path, topic: str) -> list[InRecord]:
+    log_directory = LogDirectory.open(str(directory))
+    try:
+        return read_records(log_directory.log(topic, 0))
+    finally:
+        log_directory.close()

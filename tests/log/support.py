@@ -121,7 +121,8 @@ def read_records(log: PartitionLog, offset: int | None = None, max_bytes: int = 
             break
         for part in split(data):
             records += [record for record in decode(part) if record.offset >= offset]
-        offset = records[-1].offset + 1
+            following = BatchHeader.parse(part).last_offset + 1
+        offset = following
     return records
 
 
