@@ -1,5 +1,6 @@
 """One node of the cluster: its log, its coordinator, what it tells clients about itself. No socket."""
 
+import asyncio
 import logging
 import uuid
 from base64 import urlsafe_b64encode
@@ -12,7 +13,7 @@ from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.metadata_store import MetadataStore
 from streamcore.broker.node import Node
 from streamcore.clock import Clock
-from streamcore.errors import CorruptRecordError
+from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.log.topics import TopicMeta
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Broker:
         self.cluster_id = self._read_cluster_id()
         self._names_by_id: dict[UUID, str] = {}
         self._producer_ids = range(0)
+        self._expiry: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """The node is open; bring back the groups that it knew.
@@ -67,10 +69,23 @@ class Broker:
             except CorruptRecordError as error:
                 logger.error("a group's metadata is passed over, its members join again: %s", error)
         await self.coordinator.start()
+        self._expiry = asyncio.create_task(self._expire_offsets(), name="streamcore-offsets-expiry")
 
     async def stop(self) -> None:
         """Let go of whoever waits, and store what is decided."""
+        expiry, self._expiry = self._expiry, None
+        if expiry is not None:
+            expiry.cancel()
+            await asyncio.gather(expiry, return_exceptions=True)
         await self.coordinator.stop()
+
+    async def _expire_offsets(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.offsets_retention_check_interval_ms / 1000)
+            try:
+                await self.node.expire_offsets(self.config.offsets_retention_minutes * 60_000, self.coordinator.unused)
+            except StreamcoreError as error:
+                logger.error("expired offsets were not removed, which is tried again: %s", error)
 
     def _read_cluster_id(self) -> str:
         known, revision = self.store.get(_CLUSTER_ID)

@@ -23,7 +23,8 @@ class BrokerConfig:
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 0  # Kafka waits 3 s for more members; here a rebalance costs nothing
     group_max_size: int = 10_000  # Kafka has no limit; a leader is sent every member, so there has to be one
-    offsets_retention_minutes: int = 10_080
+    offsets_retention_minutes: int = 10_080  # how long offsets outlive their last user
+    offsets_retention_check_interval_ms: int = 600_000
     transaction_max_timeout_ms: int = 900_000
 
     @classmethod
@@ -69,5 +70,6 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "group.initial.rebalance.delay.ms": whole_number(0, INT32_MAX),
     "group.max.size": whole_number(1, INT32_MAX),
     "offsets.retention.minutes": whole_number(1, INT32_MAX),
+    "offsets.retention.check.interval.ms": whole_number(1),
     "transaction.max.timeout.ms": whole_number(1, INT32_MAX),
 }

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from streamcore.broker.coordinator.offset_expiry import Unused
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
 from streamcore.broker.coordinator.offsets_topic import OFFSETS_TP, OffsetsTopic
@@ -87,6 +88,7 @@ class Node:
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
         self.door: Broker | None = None  # through which others reach it over the wire
+        self._local_groups: set[str] = set()
         self._cleaner = LogCleaner(self._call, self._compaction_limit, self.counters)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -349,6 +351,28 @@ class Node:
         store = self._readable_offsets()
         if store is not None and store.forget([OffsetKey(group, tp) for tp in tps]):
             await self._offsets_written(store)
+
+    async def expire_offsets(self, retention_ms: int, unused: Callable[[str], Unused | None]) -> int:
+        """Forget offsets that nobody has used for so long; how many.
+
+        Args:
+            unused: which of a group's offsets nobody uses. What somebody in this process has asked for is in use.
+        """
+        store = self._readable_offsets()
+        if store is None:
+            return 0
+        oldest_ms = self._clock.now_ms() - retention_ms
+        keys = store.offsets.expired(oldest_ms, lambda group: None if group in self._local_groups else unused(group))
+        if store.forget(keys):
+            logger.info(
+                "%d committed offsets have expired, of the groups %s", len(keys), sorted({k.group for k in keys})
+            )
+            await self._offsets_written(store)
+        return len(keys)
+
+    def use_group(self, group: str) -> None:
+        """Somebody in this process reads under the group's name: its offsets do not expire while the node is open."""
+        self._local_groups.add(group)
 
     # --- group metadata ---------------------------------------------------------------------------------------------
 

@@ -27,8 +27,8 @@ import orjson
 
 from streamcore.engine import changelogs
 from streamcore.engine.run_state import offsets_in, run_entry, state_of
-from streamcore.engine.services import logger
-from streamcore.engine.stream_task import Logged
+from streamcore.engine.services import Services, logger
+from streamcore.engine.stream_task import Logged, StreamTask
 from streamcore.errors import RecordTooLargeError, StreamcoreError, UnknownTopicError, ValueRefusedError
 from streamcore.state.partitions import Row
 from streamcore.state.store import META, Change
@@ -117,6 +117,23 @@ async def commit(snapshot: Snapshot) -> None:
         task.run_states[run.agent.name] = state
     services.metrics.observe_commit(asyncio.get_running_loop().time() - started_s)
     task.last_commit_ms[task.partition] = services.clock.now_ms()
+
+
+async def commit_again(services: Services, task: StreamTask) -> None:
+    """Say once more what is committed: a broker forgets what nobody has committed for a week (KIP-211).
+
+    Raises:
+        StreamcoreError: the log did not take it; what it has is as good.
+    """
+    async with task.logging:
+        logged = task.logged
+        offsets = {tp: Committed(min(by_run.values()), _metadata(logged, tp)) for tp, by_run in logged.offsets.items()}
+        for name, end in logged.changelog_ends.items():
+            tp = TP(services.changelog_topic(name), task.partition)
+            if tp.topic in services.topics:
+                offsets[tp] = Committed(end, COMPACTION_LIMIT)
+        if offsets and not task.is_closed:
+            await services.commit(offsets)
 
 
 async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) -> dict[str, int]:

@@ -56,6 +56,7 @@ class StreamTask:
         self.logged = Logged()
         self.logging = asyncio.Lock()  # held while `logged` and the group's offsets change
         self.commits = 0  # the number of the newest commit, whoever made it
+        self.is_closed = False  # it may be with another worker
         self.last_commit_ms: dict[int, int] = {}
 
     def attach(self, run: "Run", table: Table) -> TablePartition | WindowPartition:

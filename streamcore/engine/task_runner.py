@@ -141,6 +141,7 @@ class TaskRunner:
         for group in {run.group for run in self.runs}:
             await group.close()
         if self.task is not None:
+            self.task.is_closed = True
             self.task.store.close()
 
 

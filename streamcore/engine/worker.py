@@ -12,6 +12,7 @@ from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.config import AppConfig, milliseconds
 from streamcore.engine.app_tasks import AppTasks, TaskSpec, TimerSpec
 from streamcore.engine.changelogs import ensure_topic
+from streamcore.engine.commit import commit_again
 from streamcore.engine.dead_letters import DEAD_LETTER_CONFIG
 from streamcore.engine.host_place import HostPlace
 from streamcore.engine.membership import Membership
@@ -40,6 +41,7 @@ from streamcore.transport.base import LATEST, Transport
 GC_THRESHOLD = (50_000, 20, 50)
 TICK_S = 0.2  # how finely idle sources and deadlines follow the clock
 HOST_CHECK_S = 1.0  # whether the worker that works for this machine has gone
+COMMIT_AGAIN_S = 86_400  # a broker forgets offsets that nobody has committed for a week (offsets.retention.minutes)
 
 
 @dataclass
@@ -266,6 +268,7 @@ class Worker:
         await self._share_tasks()
         self._background.append(loop.create_task(self.producer.run(), name="producer"))
         self._background.append(loop.create_task(self._tick(), name="clock"))
+        self._background.append(loop.create_task(self._stay_known(), name="committed offsets"))
         self._background.append(loop.create_task(self.watchdog.watch(self.runs), name="watchdog"))
         self.phase = "running"
         self.app_tasks.start("worker")
@@ -401,6 +404,15 @@ class Worker:
             now_ms = self.services.clock.now_ms()
             for run in self.runs:
                 run.event_time.tick(now_ms)
+
+    async def _stay_known(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_AGAIN_S)
+            for task in self.tasks:
+                try:
+                    await commit_again(self.services, task)
+                except StreamcoreError as error:
+                    logger.warning("the offsets of partition %d were not committed again: %s", task.partition, error)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         """A run or a committer ended; with an error it is one that nobody expected, and the worker must not go on."""

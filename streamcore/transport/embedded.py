@@ -223,6 +223,7 @@ class EmbeddedTransport:
     # --- committed offsets ------------------------------------------------------------------------------------------
 
     async def committed(self, group: str, tps: Iterable[TP] | None = None) -> dict[TP, Committed]:
+        self.node.use_group(group)
         return {tp: Committed(*value[:3]) for tp, value in self.node.committed(group, tps).items()}
 
     async def commit(self, group: str, offsets: Mapping[TP, Committed], member: Generation | None = None) -> None:
@@ -231,6 +232,7 @@ class EmbeddedTransport:
         if member is not None and self.node.door is not None:
             code = self.node.door.coordinator.check_commit(group, *member)
             check(code, None, f"group {group}")
+        self.node.use_group(group)
         await self.node.commit(group, {tp: OffsetValue(*committed) for tp, committed in offsets.items()})
 
     def group_channel(self, group: str) -> "_LocalChannel | None":

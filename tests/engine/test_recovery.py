@@ -403,3 +403,19 @@ def test_power_cuts_and_compaction_leave_every_table_exact(
             test.faults.reset()
             test.restart()
         assert_exact(test, sink, counts, "abc" + "".join(waves))
+
+
+def test_an_app_without_input_commits_again_before_a_broker_forgets_it() -> None:
+    app, source, _, counts = counting_app()
+    with FaultyAppTest(app) as test:
+        put(test, source, "ab")
+        test.settle()
+        node = test.log.node  # type: ignore[attr-defined]
+        before = node.committed("test", None)
+        assert {tp.topic for tp in before} == {"source", COUNTS_LOG.topic}
+        test.pass_time(90_000)
+        after = node.committed("test", None)
+        assert {tp: value[:2] for tp, value in after.items()} == {tp: value[:2] for tp, value in before.items()}
+        assert all(after[tp].timestamp_ms >= value.timestamp_ms + 86_000_000 for tp, value in before.items())
+        test.crash_and_restart(lose_tables=True)
+        assert test.table(counts) == {"a": 1, "b": 1}

@@ -28,6 +28,7 @@ from streamcore.broker.coordinator.group_records import (
     encode_tombstone,
 )
 from streamcore.broker.coordinator.groups import Groups
+from streamcore.broker.coordinator.offset_expiry import Unused
 from streamcore.clock import Clock
 from streamcore.errors import BatchTooLargeError, InvalidRecordError, RecordTooLargeError, StreamcoreError
 from streamcore.types import InRecord, OutRecord
@@ -241,6 +242,10 @@ class GroupCoordinator:
         self._deliver()
         return error
 
+    def unused(self, group_id: str) -> Unused | None:
+        """Which of the group's offsets may expire; None where all are in use, or it cannot be known yet."""
+        return None if self._refusal else self._groups.unused(group_id)
+
     def is_empty(self, group_id: str) -> bool:
         """Whether the group has no members, or is none at all."""
         return self._groups.is_empty(group_id)
@@ -296,7 +301,8 @@ class GroupCoordinator:
         while not self._refusal or self._groups.has_writes:
             await self._writes_due.wait()
             self._writes_due.clear()
-            writes = self._groups.take_writes()
+            now_ms = self._clock.now_ms()
+            writes = [_stamped(write, now_ms) for write in self._groups.take_writes()]
             errors = await self._store(persist, writes)
             for write, error in zip(writes, errors, strict=True):
                 self._groups.written(write, error, self._now_ms())
@@ -324,6 +330,13 @@ class GroupCoordinator:
             logger.exception("the metadata of %d groups was not stored; their members try again", len(records))
             return GroupError.COORDINATOR_NOT_AVAILABLE
         return GroupError.NONE
+
+
+def _stamped(write: Write, now_ms: int) -> Write:
+    """With the moment from which on the group is in this state."""
+    if write.metadata is None:
+        return write
+    return write._replace(metadata=write.metadata._replace(state_timestamp_ms=now_ms))
 
 
 def _record(write: Write, now_ms: int) -> OutRecord:

@@ -157,6 +157,7 @@ class GroupMetadata(NamedTuple):
     protocol_name: str | None = None
     leader: str | None = None
     members: tuple[StoredMember, ...] = ()
+    state_timestamp_ms: int = -1  # Unix; since when it has been so, -1 where that is not known
 
 
 class Reply(NamedTuple):

@@ -29,14 +29,14 @@ _MEMBER_MIN_BYTES: Final = 18  # of a version 0 with everything empty; a count o
 
 
 def encode_group(metadata: GroupMetadata, now_ms: int) -> OutRecord:
-    """The record that says this of the group; `now_ms` is when it came into this state."""
+    """The record that says this of the group."""
     parts = [
         _INT16.pack(_VALUE_VERSION),
         _string(metadata.protocol_type),
         _INT32.pack(metadata.generation_id),
         _nullable(metadata.protocol_name),
         _nullable(metadata.leader),
-        _INT64.pack(now_ms),
+        _INT64.pack(metadata.state_timestamp_ms),
         _INT32.pack(len(metadata.members)),
     ]
     for member in metadata.members:
@@ -88,12 +88,11 @@ def decode_group(group_id: str, value: bytes) -> GroupMetadata:
         reader = _Reader(value, 2)
         protocol_type, generation_id = reader.string(), reader.int32()
         protocol_name, leader = reader.nullable(), reader.nullable()
-        if version >= 2:
-            reader.skip(_INT64.size)
+        state_timestamp_ms = reader.int64() if version >= 2 else -1
         members = tuple(_read_member(reader, version) for _ in range(reader.count()))
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"the metadata of group {group_id!r} cannot be read: {error}") from error
-    return GroupMetadata(group_id, generation_id, protocol_type, protocol_name, leader, members)
+    return GroupMetadata(group_id, generation_id, protocol_type, protocol_name, leader, members, state_timestamp_ms)
 
 
 def _read_member(reader: "_Reader", version: int) -> StoredMember:
@@ -137,6 +136,10 @@ class _Reader:
 
     def int32(self) -> int:
         (number,) = _INT32.unpack_from(self._buffer, self.skip(_INT32.size))
+        return int(number)
+
+    def int64(self) -> int:
+        (number,) = _INT64.unpack_from(self._buffer, self.skip(_INT64.size))
         return int(number)
 
     def count(self) -> int:

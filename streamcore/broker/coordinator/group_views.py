@@ -11,7 +11,8 @@ from streamcore.broker.coordinator.group_messages import (
     MemberDescription,
     StoredMember,
 )
-from streamcore.broker.coordinator.group_states import STABLE
+from streamcore.broker.coordinator.group_states import EMPTY, STABLE
+from streamcore.broker.coordinator.offset_expiry import CONSUMERS, Unused, subscribed_topics
 
 if TYPE_CHECKING:
     from streamcore.broker.coordinator.group_rebalance import Rebalance
@@ -62,6 +63,25 @@ def describe(group: "Rebalance") -> GroupDescription:
             for member in group.members
         ),
     )
+
+
+def unused(group: "Rebalance") -> Unused | None:
+    """Which offsets of the group may expire; None where all are in use."""
+    if not group.protocol_type:
+        return Unused()  # consumers that assign their partitions themselves commit under its name
+    if group.state is EMPTY:
+        stored = group.stored
+        is_known = stored is not None and not stored.members and stored.state_timestamp_ms >= 0
+        return Unused(stored.state_timestamp_ms if stored is not None and is_known else None)
+    if group.state is not STABLE or group.protocol_type != CONSUMERS:
+        return None
+    topics: set[str] = set()
+    for member in group.members:
+        subscribed = subscribed_topics(member.metadata(group.protocol_name))
+        if subscribed is None:
+            return None
+        topics.update(subscribed)
+    return Unused(subscribed=frozenset(topics))
 
 
 def listed(group: "Rebalance") -> ListedGroup:

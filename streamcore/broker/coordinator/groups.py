@@ -29,7 +29,8 @@ from streamcore.broker.coordinator.group_messages import (
     SyncResult,
     Write,
 )
-from streamcore.broker.coordinator.group_views import describe, listed
+from streamcore.broker.coordinator.group_views import describe, listed, unused
+from streamcore.broker.coordinator.offset_expiry import Unused
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,11 @@ class Groups:
         """Whether it has no members, or is none at all."""
         group = self._groups.get(group_id)
         return group is None or group.state is GroupState.EMPTY
+
+    def unused(self, group_id: str) -> Unused | None:
+        """Which of the group's offsets may expire; None where all are in use."""
+        group = self._groups.get(group_id)
+        return Unused() if group is None else unused(group)
 
     def describe(self, group_id: str) -> GroupDescription:
         group = self._groups.get(group_id)

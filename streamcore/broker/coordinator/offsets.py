@@ -4,8 +4,9 @@ No I/O: a commit comes out as records to append, a reload goes in as records rea
 `__consumer_offsets` before it applies them here, so that what `committed` answers is never ahead of the log.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from streamcore.broker.coordinator.offset_expiry import Unused
 from streamcore.broker.coordinator.offset_records import (
     STRING_MAX_BYTES,
     OffsetKey,
@@ -88,6 +89,17 @@ class Offsets:
 
     def keys_of_group(self, group: str) -> list[OffsetKey]:
         return [OffsetKey(group, tp) for tp in self._by_group.get(group, {})]
+
+    def expired(self, oldest_ms: int, unused: Callable[[str], Unused | None]) -> list[OffsetKey]:
+        """The offsets that have been without a user since `oldest_ms`."""
+        keys = []
+        for group, known in self._by_group.items():
+            state = unused(group)
+            if state is not None:
+                for tp, committed in known.items():
+                    if state.is_expired(tp.topic, committed.timestamp_ms, oldest_ms):
+                        keys.append(OffsetKey(group, tp))
+        return keys
 
     def apply_tombstones(self, keys: Iterable[OffsetKey]) -> None:
         for group, tp in keys:

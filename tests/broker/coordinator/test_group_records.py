@@ -31,6 +31,7 @@ groups = st.builds(
     st.none() | names,
     st.none() | names,
     st.lists(members, max_size=4).map(tuple),
+    st.integers(-1, 2**63 - 1),
 )
 
 
@@ -40,7 +41,9 @@ def test_a_key_has_the_bytes_of_kafkas_group_metadata_key() -> None:
 
 def test_a_value_has_the_bytes_of_kafkas_group_metadata_value() -> None:
     member = StoredMember("m", "i", "c", "/h", 60_000, 10_000, b"sub", b"as")
-    key, value, timestamp_ms, headers = encode_group(GroupMetadata("g", 7, "consumer", "range", "m", (member,)), NOW_MS)
+    key, value, timestamp_ms, headers = encode_group(
+        GroupMetadata("g", 7, "consumer", "range", "m", (member,), NOW_MS), NOW_MS
+    )
     h = bytes.fromhex
     expected = h("0003 0008") + b"consumer" + h("00000007 0005") + b"range" + h("0001") + b"m"
     expected += h("0000018bcfe56800 00000001")
