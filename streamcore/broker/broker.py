@@ -4,7 +4,8 @@ import asyncio
 import logging
 import uuid
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from streamcore.broker.config import BrokerConfig
@@ -12,6 +13,7 @@ from streamcore.broker.coordinator.coordinator import GroupCoordinator
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.metadata_store import MetadataStore
 from streamcore.broker.node import Node
+from streamcore.broker.settings import BrokerSettings
 from streamcore.clock import Clock
 from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.log.topics import TopicMeta
@@ -38,7 +40,7 @@ class Broker:
     def __init__(self, node: Node, store: MetadataStore, config: BrokerConfig, clock: Clock) -> None:
         self.node = node
         self.store = store
-        self.config = config
+        self.settings = BrokerSettings(config, store)
         self.clock = clock
         self.endpoint = Endpoint("127.0.0.1", 0)  # set when the listener is bound
         self.coordinator = GroupCoordinator(
@@ -57,12 +59,36 @@ class Broker:
         self._producer_ids = range(0)
         self._expiry: asyncio.Task[None] | None = None
 
+    @property
+    def config(self) -> BrokerConfig:
+        """What the settings come to at the moment."""
+        return self.settings.config
+
+    def change_settings(self, resource: str, changes: Mapping[str, str | None], *, validate_only: bool) -> None:
+        """As `BrokerSettings.change`; in force on return."""
+        self.settings.change(resource, changes, validate_only=validate_only)
+        if not validate_only:
+            self._apply_settings()
+
+    def _apply_settings(self) -> None:
+        config = self.config
+        node_config = replace(
+            self.node.config,
+            cleaner=config.log_cleaner_enable,
+            cleaner_interval_ms=config.log_cleaner_backoff_ms,
+            cleaner_buffer_bytes=config.log_cleaner_dedupe_buffer_size,
+            housekeeping_interval_ms=config.log_retention_check_interval_ms,
+        )
+        defaults = config.topic_defaults()
+        self.node.configure(node_config, defaults, producer_expiration_ms=config.producer_id_expiration_ms)
+
     async def start(self) -> None:
         """The node is open; bring back the groups that it knew.
 
         Raises:
             LogOfflineError: they cannot be read.
         """
+        self._apply_settings()
         for records in self.node.group_metadata():
             try:
                 self.coordinator.reload(records)

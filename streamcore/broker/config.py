@@ -1,11 +1,47 @@
-"""A broker's settings, under Kafka's names where Kafka has the setting, checked once."""
+"""A broker's settings, under Kafka's names where Kafka has the setting, checked once.
+
+Where a setting comes from, and which may change while the broker runs, is `settings`' business.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from streamcore.errors import InvalidConfigError
-from streamcore.log.config import INT32_MAX, unknown_setting, whole_number
+from streamcore.log.config import INT32_MAX, TOPIC_SETTINGS, LogConfig, format_value, unknown_setting, whole_number
+from streamcore.log.producer_state import PRODUCER_ID_EXPIRATION_MS
+
+_DEFAULTS: Final = LogConfig()
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 3_600_000
+# A topic's setting and what it is called where it is the default of all topics.
+TOPIC_DEFAULTS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "log.cleanup.policy",
+    "compression.type": "compression.type",
+    "delete.retention.ms": "log.cleaner.delete.retention.ms",
+    "file.delete.delay.ms": "log.segment.delete.delay.ms",
+    "flush.messages": "log.flush.interval.messages",
+    "flush.ms": "log.flush.interval.ms",
+    "index.interval.bytes": "log.index.interval.bytes",
+    "max.compaction.lag.ms": "log.cleaner.max.compaction.lag.ms",
+    "max.message.bytes": "message.max.bytes",
+    "message.timestamp.after.max.ms": "log.message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms": "log.message.timestamp.before.max.ms",
+    "message.timestamp.type": "log.message.timestamp.type",
+    "min.cleanable.dirty.ratio": "log.cleaner.min.cleanable.ratio",
+    "min.compaction.lag.ms": "log.cleaner.min.compaction.lag.ms",
+    "min.insync.replicas": "min.insync.replicas",
+    "retention.bytes": "log.retention.bytes",
+    "retention.ms": "log.retention.ms",
+    "segment.bytes": "log.segment.bytes",
+    "segment.index.bytes": "log.index.size.max.bytes",
+    "segment.ms": "log.roll.ms",
+}
+# The same in coarser units, which count where the finer one is not set.
+COARSER: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
+    "log.retention.ms": (("log.retention.minutes", _MINUTE_MS), ("log.retention.hours", _HOUR_MS)),
+    "log.roll.ms": (("log.roll.hours", _HOUR_MS),),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +62,36 @@ class BrokerConfig:
     offsets_retention_minutes: int = 10_080  # how long offsets outlive their last user
     offsets_retention_check_interval_ms: int = 600_000
     transaction_max_timeout_ms: int = 900_000
+    producer_id_expiration_ms: int = PRODUCER_ID_EXPIRATION_MS  # how long a silent producer is remembered
+    # The log of this node
+    log_cleaner_enable: bool = True
+    log_cleaner_backoff_ms: int = 15_000  # how often to look for what is to be compacted
+    log_cleaner_dedupe_buffer_size: int = 128 << 20  # four million keys in one pass
+    log_retention_check_interval_ms: int = 60_000  # Kafka looks every five minutes
+    # What counts for a topic that does not say
+    compression_type: str = _DEFAULTS.compression_type
+    log_cleaner_delete_retention_ms: int = _DEFAULTS.delete_retention_ms
+    log_cleaner_max_compaction_lag_ms: int = _DEFAULTS.max_compaction_lag_ms
+    log_cleaner_min_cleanable_ratio: float = _DEFAULTS.min_cleanable_dirty_ratio
+    log_cleaner_min_compaction_lag_ms: int = _DEFAULTS.min_compaction_lag_ms
+    log_cleanup_policy: frozenset[str] = _DEFAULTS.cleanup_policy
+    log_flush_interval_messages: int = _DEFAULTS.flush_messages
+    log_flush_interval_ms: int = _DEFAULTS.flush_ms
+    log_index_interval_bytes: int = _DEFAULTS.index_interval_bytes
+    log_index_size_max_bytes: int = _DEFAULTS.segment_index_bytes
+    log_message_timestamp_after_max_ms: int = _DEFAULTS.message_timestamp_after_max_ms
+    log_message_timestamp_before_max_ms: int = _DEFAULTS.message_timestamp_before_max_ms
+    log_message_timestamp_type: str = _DEFAULTS.message_timestamp_type
+    log_retention_bytes: int | None = _DEFAULTS.retention_bytes
+    log_retention_hours: int = 168
+    log_retention_minutes: int | None = None  # None: the hours count
+    log_retention_ms: int | None = None  # None: the minutes count; -1 keeps records for ever
+    log_roll_hours: int = 168
+    log_roll_ms: int | None = None  # None: the hours count
+    log_segment_bytes: int = _DEFAULTS.segment_bytes
+    log_segment_delete_delay_ms: int = _DEFAULTS.file_delete_delay_ms
+    message_max_bytes: int = _DEFAULTS.max_message_bytes
+    min_insync_replicas: int = _DEFAULTS.min_insync_replicas
 
     @classmethod
     def parse(cls, settings: Mapping[str, object]) -> "BrokerConfig":
@@ -42,13 +108,26 @@ class BrokerConfig:
             changes[name.replace(".", "_")] = parse(name, str(value))
         return replace(cls(), **changes)
 
-    def format(self) -> dict[str, str]:
-        """Every setting as Kafka's tools show it."""
-        return {field.name.replace("_", "."): _format(getattr(self, field.name)) for field in fields(self)}
+    def format(self) -> dict[str, str | None]:
+        """Every setting as Kafka's tools show it; None for one that leaves it to a coarser one."""
+        return {name: self.format_one(name) for name in _SETTINGS}
+
+    def format_one(self, name: str) -> str | None:
+        value = getattr(self, name.replace(".", "_"))
+        return None if value is None and name in _MAY_BE_UNSET else format_value(value)
+
+    def topic_defaults(self) -> LogConfig:
+        """What counts for a topic that does not say."""
+        settings = {name: self.format_one(default) for name, default in TOPIC_DEFAULTS.items()}
+        for name, default in TOPIC_DEFAULTS.items():
+            for coarser, unit_ms in COARSER.get(default, ()):
+                value = getattr(self, coarser.replace(".", "_"))
+                if settings[name] is None and value is not None:
+                    settings[name] = str(value * unit_ms) if value >= 0 else "-1"
+        return LogConfig.parse({name: text for name, text in settings.items() if text is not None})
 
 
-def _format(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+_MAY_BE_UNSET: Final = frozenset({"log.retention.ms", "log.retention.minutes", "log.roll.ms"})
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -72,4 +151,15 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "offsets.retention.minutes": whole_number(1, INT32_MAX),
     "offsets.retention.check.interval.ms": whole_number(1),
     "transaction.max.timeout.ms": whole_number(1, INT32_MAX),
+    "producer.id.expiration.ms": whole_number(1, INT32_MAX),
+    "log.cleaner.enable": _boolean,
+    "log.cleaner.backoff.ms": whole_number(0),
+    "log.cleaner.dedupe.buffer.size": whole_number(1 << 20),
+    "log.retention.check.interval.ms": whole_number(1),
+    "log.retention.hours": whole_number(-1, INT32_MAX),
+    "log.retention.minutes": whole_number(-1, INT32_MAX),
+    "log.roll.hours": whole_number(1, INT32_MAX),
+    **{default: TOPIC_SETTINGS[name] for name, default in TOPIC_DEFAULTS.items()},
+    "log.retention.ms": whole_number(-1),  # -1 is a value here, and not the same as none
 }
+BROKER_SETTINGS: Final = frozenset(_SETTINGS)

@@ -46,6 +46,7 @@ class NodeConfig:
     housekeeping_interval_ms: int = 60_000  # retention and checkpoints
     background: bool = True  # flush and keep house in tasks of its own; without it, whoever owns the node does
     off_loop: bool = True  # sync in a thread; a memory disk has nothing to wait for
+    cleaner: bool = True  # whether compacted topics are compacted
     cleaner_interval_ms: int = 15_000  # Kafka's log.cleaner.backoff.ms: how often to look for what is to be compacted
     cleaner_buffer_bytes: int = 128 << 20  # Kafka's log.cleaner.dedupe.buffer.size: four million keys in one pass
 
@@ -110,12 +111,14 @@ class Node:
                 # Records can still be read and written; whoever asks for a group's offsets is told.
                 logger.error("%s", error)
         if self.config.background:
-            jobs = [
-                ("streamcore-flush", self.config.flush_interval_ms, self.flush),
-                ("streamcore-housekeeping", self.config.housekeeping_interval_ms, self.keep_house),
-                ("streamcore-cleaner", self.config.cleaner_interval_ms, self.compact),
+            jobs: list[tuple[str, Callable[[], int], Callable[[], Awaitable[None]]]] = [
+                ("streamcore-flush", lambda: self.config.flush_interval_ms, self.flush),
+                ("streamcore-housekeeping", lambda: self.config.housekeeping_interval_ms, self.keep_house),
+                ("streamcore-cleaner", lambda: self.config.cleaner_interval_ms, self.compact),
             ]
-            self._tasks = [asyncio.create_task(self._regularly(ms, job), name=name) for name, ms, job in jobs]
+            self._tasks = [
+                asyncio.create_task(self._regularly(after_ms, job), name=name) for name, after_ms, job in jobs
+            ]
 
     async def stop(self) -> None:
         """Finish what waits, and close in order: flushed, checkpointed, marked clean."""
@@ -197,6 +200,15 @@ class Node:
 
     def alter_config(self, name: str, changes: Mapping[str, str | None]) -> TopicMeta:
         return self.directory.alter_config(name, changes)
+
+    def configure(self, config: NodeConfig, defaults: LogConfig, *, producer_expiration_ms: int) -> None:
+        """Other settings from now on, of the node and of every topic that does not say."""
+        self.config = config
+        self.directory.set_defaults(defaults, producer_expiration_ms=producer_expiration_ms)
+
+    @property
+    def topic_defaults(self) -> LogConfig:
+        return self.directory.defaults
 
     def log_config(self, tp: TP) -> LogConfig:
         """A partition's settings, defaults filled in."""
@@ -432,6 +444,8 @@ class Node:
 
     async def compact(self) -> None:
         """Every pass of the cleaner that is due; it touches what is synced and nothing else."""
+        if not self.config.cleaner:
+            return
         buffer_bytes = self.config.cleaner_buffer_bytes
         await self._cleaner.clean(self.directory, self._clock.now_ms, buffer_bytes, self._stopping)
 
@@ -461,9 +475,10 @@ class Node:
             return await asyncio.to_thread(function, *arguments)
         return function(*arguments)
 
-    async def _regularly(self, interval_ms: int, job: Callable[[], Awaitable[None]]) -> None:
+    async def _regularly(self, after_ms: Callable[[], int], job: Callable[[], Awaitable[None]]) -> None:
         # Ended by `_stopping`, never cancelled: a job in its thread must have finished before the directory closes.
         while not self._stopping.is_set():
+            interval_ms = after_ms()
             try:
                 async with asyncio.timeout(interval_ms / 1000):
                     await self._stopping.wait()

@@ -62,15 +62,15 @@ class LogConfig:
         """
         changes = {}
         for name, text in settings.items():
-            setting = _SETTINGS.get(name)
+            setting = TOPIC_SETTINGS.get(name)
             if setting is None:
-                raise unknown_setting("topic", name, _SETTINGS)
+                raise unknown_setting("topic", name, TOPIC_SETTINGS)
             changes[name.replace(".", "_")] = setting(name, str(text))
         return replace(base or cls(), **changes)
 
     def format(self) -> dict[str, str]:
         """Every setting as Kafka's tools show it."""
-        return {_kafka_name(field.name): _format(getattr(self, field.name)) for field in fields(self)}
+        return {_kafka_name(field.name): format_value(getattr(self, field.name)) for field in fields(self)}
 
 
 def unknown_setting(whose: str, name: str, known: Iterable[str]) -> InvalidConfigError:
@@ -85,9 +85,12 @@ def _kafka_name(field_name: str) -> str:
     return field_name.replace("_", ".")
 
 
-def _format(value: object) -> str:
+def format_value(value: object) -> str:
+    """A setting's value as Kafka's tools show it."""
     if value is None:
         return "-1"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
     return str(value)
@@ -147,7 +150,7 @@ def _policy(name: str, text: str) -> frozenset[str]:
     return policies
 
 
-_SETTINGS: Final[dict[str, _Parser]] = {
+TOPIC_SETTINGS: Final[dict[str, _Parser]] = {
     "cleanup.policy": _policy,
     "compression.type": _choice("producer", "uncompressed", *COMPRESSIONS[1:]),
     "delete.retention.ms": whole_number(0),

@@ -29,6 +29,7 @@ from streamcore.log.holder import describe_this_process, held_message
 from streamcore.log.offset_checkpoints import OffsetCheckpoints
 from streamcore.log.open_files import OpenFiles
 from streamcore.log.partition_log import PartitionLog
+from streamcore.log.producer_state import PRODUCER_ID_EXPIRATION_MS
 from streamcore.log.topics import TopicMeta, read_topics, write_topics
 from streamcore.types import TP
 
@@ -53,6 +54,8 @@ class LogDirectory:
         self._offline: dict[TP, str] = {}
         self._checkpoints = OffsetCheckpoints(disk, path)
         self._closed = False
+        self._defaults = LogConfig()  # of what a topic does not say
+        self._producer_expiration_ms = PRODUCER_ID_EXPIRATION_MS
 
     @classmethod
     def open(
@@ -120,11 +123,11 @@ class LogDirectory:
 
     def _config_of(self, topic: TopicMeta) -> LogConfig:
         try:
-            return LogConfig.parse(topic.config)
+            return LogConfig.parse(topic.config, base=self._defaults)
         except InvalidConfigError as error:
             # Written by another version: the records matter more than the setting.
             logger.error("topic %s: %s; defaults are used until it is altered", topic.name, error)
-            return LogConfig()
+            return self._defaults
 
     def _open_log(self, topic: TopicMeta, partition: int, config: LogConfig, *, clean: bool) -> None:
         key = topic.name, partition
@@ -244,7 +247,7 @@ class LogDirectory:
                 )
         _check_partitions(partitions)
         settings = {key: str(value) for key, value in config.items()}
-        parsed = LogConfig.parse(settings)
+        parsed = LogConfig.parse(settings, base=self._defaults)
         topic = TopicMeta(name=name, topic_id=uuid.uuid4(), partitions=partitions, config=settings)
         self._make_partitions(topic, parsed, range(partitions))
         return topic
@@ -280,6 +283,7 @@ class LogDirectory:
                 self._logs[key] = PartitionLog.open(
                     self._disk, path, config, self._clock, clean=False, files=self._files, checkpoint=self.checkpoint
                 )
+                self._logs[key].producers.expiration_ms = self._producer_expiration_ms
             self._disk.sync_directory(self.path)
             # Nothing that the files say of an earlier topic may be taken for this one's.
             self.checkpoint()
@@ -354,7 +358,7 @@ class LogDirectory:
                 settings.pop(key, None)
             else:
                 settings[key] = str(value)
-        config = LogConfig.parse(settings)
+        config = LogConfig.parse(settings, base=self._defaults)
         altered = TopicMeta(name=name, topic_id=topic.topic_id, partitions=topic.partitions, config=settings)
         self._topics[name] = altered
         try:
@@ -367,6 +371,22 @@ class LogDirectory:
             if log is not None:
                 log.config = config
         return altered
+
+    @property
+    def defaults(self) -> LogConfig:
+        """What counts for a topic that does not say."""
+        return self._defaults
+
+    def set_defaults(self, defaults: LogConfig, *, producer_expiration_ms: int) -> None:
+        """From now on, for every topic that there is and that will be; kept by the caller."""
+        self._defaults, self._producer_expiration_ms = defaults, producer_expiration_ms
+        for name, topic in self._topics.items():
+            config = self._config_of(topic)
+            for partition in range(topic.partitions):
+                log = self._logs.get((name, partition))
+                if log is not None:
+                    log.config = config
+                    log.producers.expiration_ms = producer_expiration_ms
 
     def _topic(self, name: str) -> TopicMeta:
         topic = self._topics.get(name)

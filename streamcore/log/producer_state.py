@@ -93,7 +93,7 @@ class ProducerState:
         expiration_ms: int = PRODUCER_ID_EXPIRATION_MS,
         producers_max: int = PRODUCERS_MAX,
     ) -> None:
-        self._expiration_ms = expiration_ms
+        self.expiration_ms = expiration_ms
         self._producers_max = producers_max
         self._producers = _in_order(producers)
 
@@ -154,7 +154,7 @@ class ProducerState:
 
     def expire(self, now_ms: int) -> None:
         """Forget the producers whose last batch is too old, by its own timestamp as in Kafka."""
-        oldest_ms = now_ms - self._expiration_ms
+        oldest_ms = now_ms - self.expiration_ms
         for producer_id, producer in list(self._producers.items()):
             if producer.last_timestamp <= oldest_ms and producer.transaction_first_offset == _NO_OFFSET:
                 del self._producers[producer_id]

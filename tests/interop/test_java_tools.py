@@ -96,6 +96,52 @@ def test_configs_of_a_topic_and_of_the_broker_are_described_and_altered(cluster:
     assert "num.partitions=1 sensitive=false synonyms=" in described
 
 
+def test_settings_of_brokers_change_while_they_run(cluster: Cluster) -> None:
+    name = create_topic(cluster, fresh("java-broker-configs"))
+    (broker,) = re.findall(r"\(id: (\d+) rack: ", tool(cluster, API_VERSIONS))
+    everyone = ["--entity-type", "brokers", "--entity-default"]
+    one = ["--entity-type", "brokers", "--entity-name", broker]
+    topic = ["--entity-type", "topics", "--entity-name", name]
+
+    def describe(*entity: str) -> str:
+        return tool(cluster, CONFIGS, "--describe", *entity)
+
+    try:
+        tool(cluster, CONFIGS, "--alter", *everyone, "--add-config", "log.retention.ms=7654321")
+        tool(cluster, CONFIGS, "--alter", *one, "--add-config", "log.segment.bytes=7654321")
+        synonyms = r"synonyms=\{(.*)\}"
+        wanted = "DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=7654321"
+        found = until(
+            lambda: re.search(rf"^  retention.ms=7654321 sensitive=false {synonyms}", describe("--all", *topic), re.M),
+            what="the default reaches the topic",
+        )
+        assert wanted in found[1]
+        found = re.search(rf"^  segment.bytes=7654321 sensitive=false {synonyms}", describe("--all", *topic), re.M)
+        assert found is not None
+        sources = ["DYNAMIC_BROKER_CONFIG:log.segment.bytes=7654321", "DEFAULT_CONFIG:log.segment.bytes=1073741824"]
+        assert [part for part in found[1].split(", ") if "STATIC" not in part] == sources
+        assert re.search(r"^  log.retention.ms=7654321 sensitive=false", describe(*everyone), re.M)
+        assert "log.segment.bytes=7654321" in describe(*one)
+        for setting in ("num.partitions=7", "log.segment.bytes=many"):
+            refused = tool(cluster, CONFIGS, "--alter", *one, "--add-config", setting, exit_code=1)
+            assert "InvalidRequestException" in refused
+    finally:
+        tool(cluster, CONFIGS, "--alter", *everyone, "--delete-config", "log.retention.ms")
+        tool(cluster, CONFIGS, "--alter", *one, "--delete-config", "log.segment.bytes")
+    until(lambda: "retention.ms=604800000" in describe("--all", *topic), what="the default is back")
+
+
+def test_a_compacted_topic_is_made_and_described_and_refuses_records_without_a_key(cluster: Cluster) -> None:
+    name = fresh("java-compacted")
+    settings = ["cleanup.policy=compact", "min.cleanable.dirty.ratio=0.1", "delete.retention.ms=1000"]
+    options = [part for setting in settings for part in ("--config", setting)]
+    tool(cluster, TOPICS, "--create", "--topic", name, "--partitions", "1", "--replication-factor", "1", *options)
+    described = tool(cluster, TOPICS, "--describe", "--topic", name)
+    assert all(setting in described for setting in settings)
+    refused = tool(cluster, CONSOLE_PRODUCER, "--topic", name, standard_input="no key\n")
+    assert "InvalidRecordException" in refused
+
+
 def test_groups_are_listed_described_reset_and_deleted(cluster: Cluster) -> None:
     topic, group = create_topic(cluster, fresh("java-groups")), fresh("java-group")
     produce_numbers(cluster, topic, 20)

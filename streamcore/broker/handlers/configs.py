@@ -1,13 +1,14 @@
 """DescribeConfigs 1-4, AlterConfigs 0-2, IncrementalAlterConfigs 0-1: settings with their defaults and sources.
 
-A topic's settings change at run time and are effective at once. A node's own are what it was started with.
+What changes is effective at once. Of a node's own settings those change that Kafka lets change; "" names all nodes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from streamcore.broker.config import BrokerConfig
+from streamcore.broker.config import TOPIC_DEFAULTS
 from streamcore.broker.requests import Context
+from streamcore.broker.settings import ALL_BROKERS, DYNAMIC, SOURCE_BROKER, SOURCE_DEFAULT, SOURCE_TOPIC, Origin
 from streamcore.errors import InvalidConfigError, StreamcoreError
 from streamcore.log.config import LogConfig
 from streamcore.protocol import messages
@@ -20,7 +21,6 @@ _Describe = messages.DescribeConfigs
 _Alter = messages.AlterConfigs
 _Incremental = messages.IncrementalAlterConfigs
 TOPIC, BROKER = 2, 4
-SOURCE_TOPIC, SOURCE_STATIC_BROKER, SOURCE_DEFAULT = 1, 4, 5
 _BOOLEAN, _STRING, _INT, _LONG, _DOUBLE, _LIST = 1, 2, 3, 5, 6, 7
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 _TOPIC_TYPES: Final[Mapping[str, int]] = {
@@ -34,28 +34,20 @@ _TOPIC_TYPES: Final[Mapping[str, int]] = {
     "segment.bytes": _INT,
     "segment.index.bytes": _INT,
 }
-# What Kafka calls a topic's setting where it is a default for all topics; shown as where a default comes from. What has
-# no such default in Kafka itself (retention.ms, segment.ms) shows none.
-_DEFAULT_NAMES: Final[Mapping[str, str]] = {
-    "cleanup.policy": "log.cleanup.policy",
-    "compression.type": "compression.type",
-    "delete.retention.ms": "log.cleaner.delete.retention.ms",
-    "file.delete.delay.ms": "log.segment.delete.delay.ms",
-    "flush.messages": "log.flush.interval.messages",
-    "index.interval.bytes": "log.index.interval.bytes",
-    "max.compaction.lag.ms": "log.cleaner.max.compaction.lag.ms",
-    "max.message.bytes": "message.max.bytes",
-    "message.timestamp.after.max.ms": "log.message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms": "log.message.timestamp.before.max.ms",
-    "message.timestamp.type": "log.message.timestamp.type",
-    "min.cleanable.dirty.ratio": "log.cleaner.min.cleanable.ratio",
-    "min.compaction.lag.ms": "log.cleaner.min.compaction.lag.ms",
-    "min.insync.replicas": "min.insync.replicas",
-    "retention.bytes": "log.retention.bytes",
-    "segment.bytes": "log.segment.bytes",
-    "segment.index.bytes": "log.index.size.max.bytes",
+_BROKER_TYPES: Final[Mapping[str, int]] = {
+    "auto.create.topics.enable": _BOOLEAN,
+    "delete.topic.enable": _BOOLEAN,
+    "log.cleaner.enable": _BOOLEAN,
+    "log.cleaner.backoff.ms": _LONG,
+    "log.cleaner.dedupe.buffer.size": _LONG,
+    "log.retention.check.interval.ms": _LONG,
+    "offsets.retention.check.interval.ms": _LONG,
+    **{default: _TOPIC_TYPES.get(name, _LONG) for name, default in TOPIC_DEFAULTS.items()},
 }
-_BROKER_TYPES: Final[Mapping[str, int]] = {"auto.create.topics.enable": _BOOLEAN, "delete.topic.enable": _BOOLEAN}
+
+
+_Settings = Mapping[str, str | None]
+_Changes = dict[str, str | None]
 
 
 async def describe_configs(broker: "Broker", request: Any, context: Context) -> Any:
@@ -79,15 +71,18 @@ def _described(broker: "Broker", request: Any, resource: Any) -> Any:
         _Describe.DescribeConfigsResourceResult(
             name=name,
             value=value,
-            read_only=resource.resource_type == BROKER,
-            config_source=source,
-            synonyms=_synonyms(resource.resource_type, name, value, source, default)
+            read_only=resource.resource_type == BROKER and name not in DYNAMIC,
+            config_source=origins[0].source if origins else SOURCE_DEFAULT,
+            synonyms=[
+                _Describe.DescribeConfigsSynonym(name=origin.name, value=origin.value, source=origin.source)
+                for origin in origins
+            ]
             if request.include_synonyms
             else [],
             config_type=kind,
             documentation=None,
         )
-        for name, value, source, default, kind in entries
+        for name, value, origins, kind in entries
         if not wanted or name in wanted
     ]
     return result
@@ -99,58 +94,37 @@ class _RefusedError(StreamcoreError):
         self.error_code = code
 
 
-_Entry = tuple[str, str, int, str, int]  # name, value, source, default, type
+_Entry = tuple[str, str | None, Sequence[Origin], int]  # name, value, where it comes from, type
 
 
 def _entries(broker: "Broker", resource_type: int, name: str) -> Iterable[_Entry]:
     if resource_type == TOPIC:
         broker.node.check_topic_name(name)
-        meta = broker.node.topic(name)
+        own = broker.node.topic(name).config
         # As it was given: a list keeps its order.
-        defaults = LogConfig().format()
-        values = {**defaults, **meta.config}
+        values = {**broker.node.topic_defaults.format(), **own}
         return [
-            (
-                key,
-                value,
-                SOURCE_TOPIC if key in meta.config else SOURCE_DEFAULT,
-                defaults[key],
-                _TOPIC_TYPES.get(key, _LONG),
-            )
+            (key, value, _topic_origins(broker, own, key), _TOPIC_TYPES.get(key, _LONG))
             for key, value in values.items()
         ]
     if resource_type == BROKER:
-        _check_broker(broker, name)
-        values, defaults = broker.config.format(), BrokerConfig().format()
+        dynamic = broker.settings.of(name)
+        values_: Mapping[str, str | None] = dynamic if name == ALL_BROKERS else broker.config.format()
         return [
-            (
-                key,
-                value,
-                SOURCE_STATIC_BROKER if value != defaults[key] or key == "node.id" else SOURCE_DEFAULT,
-                defaults[key],
-                _BROKER_TYPES.get(key, _INT),
-            )
-            for key, value in values.items()
+            (key, value, _broker_origins(broker, name, key), _BROKER_TYPES.get(key, _INT))
+            for key, value in values_.items()
         ]
     raise _RefusedError(ErrorCode.INVALID_REQUEST, f"resources of type {resource_type} have no settings here")
 
 
-def _check_broker(broker: "Broker", name: str) -> None:
-    if name not in ("", str(broker.config.node_id)):
-        raise _RefusedError(
-            ErrorCode.INVALID_REQUEST, f"this is node {broker.config.node_id}; it cannot speak for {name!r}"
-        )
+def _topic_origins(broker: "Broker", own: Mapping[str, str], name: str) -> list[Origin]:
+    defaults = broker.settings.origins(TOPIC_DEFAULTS[name])
+    return [Origin(name, own[name], SOURCE_TOPIC), *defaults] if name in own else defaults
 
 
-def _synonyms(resource_type: int, name: str, value: str, source: int, default: str) -> list[Any]:
-    """Where a value comes from, and what would be next."""
-    found = []
-    if source != SOURCE_DEFAULT:
-        found.append(_Describe.DescribeConfigsSynonym(name=name, value=value, source=source))
-    default_name = _DEFAULT_NAMES.get(name) if resource_type == TOPIC else name
-    if default_name is not None:
-        found.append(_Describe.DescribeConfigsSynonym(name=default_name, value=default, source=SOURCE_DEFAULT))
-    return found
+def _broker_origins(broker: "Broker", resource: str, name: str) -> list[Origin]:
+    origins = broker.settings.origins(name)
+    return [origin for origin in origins if origin.source != SOURCE_BROKER] if resource == ALL_BROKERS else origins
 
 
 async def alter_configs(broker: "Broker", request: Any, context: Context) -> Any:
@@ -159,7 +133,7 @@ async def alter_configs(broker: "Broker", request: Any, context: Context) -> Any
     for resource in request.resources:
         given = {entry.name: entry.value for entry in resource.configs}
 
-        def changes(known: Mapping[str, str], given: dict[str, str | None] = given) -> dict[str, str | None]:
+        def changes(known: _Settings, now: _Settings, given: _Changes = given) -> _Changes:
             return {**dict.fromkeys(known), **given}
 
         responses.append(_altered(broker, _Alter, resource, changes, validate_only=request.validate_only))
@@ -171,16 +145,15 @@ async def incremental_alter_configs(broker: "Broker", request: Any, context: Con
     for resource in request.resources:
         entries = resource.configs
 
-        def changes(known: Mapping[str, str], entries: list[Any] = entries) -> dict[str, str | None]:
-            return _incremental(known, entries)
+        def changes(known: _Settings, now: _Settings, entries: list[Any] = entries) -> _Changes:
+            return _incremental({**now, **known}, entries)
 
         responses.append(_altered(broker, _Incremental, resource, changes, validate_only=request.validate_only))
     return _Incremental.Response(responses=responses)
 
 
-def _incremental(known: Mapping[str, str], entries: list[Any]) -> dict[str, str | None]:
-    defaults = LogConfig().format()
-    changes: dict[str, str | None] = {}
+def _incremental(present: _Settings, entries: list[Any]) -> _Changes:
+    changes: _Changes = {}
     for entry in entries:
         name, operation = entry.name, entry.config_operation
         if name in changes:
@@ -192,9 +165,9 @@ def _incremental(known: Mapping[str, str], entries: list[Any]) -> dict[str, str 
         elif operation == SET:
             changes[name] = entry.value
         elif operation in (APPEND, SUBTRACT):
-            if _TOPIC_TYPES.get(name) != _LIST:
+            if _LIST not in (_TOPIC_TYPES.get(name), _BROKER_TYPES.get(name)):
                 raise _RefusedError(ErrorCode.INVALID_CONFIG, f"{name} is no list that could grow or shrink")
-            now = [part for part in known.get(name, defaults[name]).split(",") if part]
+            now = [part for part in (present.get(name) or "").split(",") if part]
             parts = [part for part in entry.value.split(",") if part]
             changes[name] = ",".join(
                 now + [part for part in parts if part not in now]
@@ -211,24 +184,33 @@ def _altered(broker: "Broker", api: Any, resource: Any, changes_of: Any, *, vali
         resource_type=resource.resource_type, resource_name=resource.resource_name, error_message=None
     )
     try:
-        if resource.resource_type == BROKER:
-            _check_broker(broker, resource.resource_name)
-            raise InvalidConfigError("a node's settings are those that it was started with: change them there")
-        if resource.resource_type != TOPIC:
-            raise _RefusedError(
-                ErrorCode.INVALID_REQUEST, f"resources of type {resource.resource_type} have no settings here"
-            )
-        known = broker.node.topic(resource.resource_name).config
-        changes = changes_of(known)
-        if validate_only:
-            LogConfig.parse({name: value for name, value in {**known, **changes}.items() if value is not None})
-        else:
-            broker.node.alter_config(resource.resource_name, changes)
+        _alter(broker, resource.resource_type, resource.resource_name, changes_of, validate_only=validate_only)
     except _RefusedError as error:
         response.error_code, response.error_message = error.error_code, str(error)
     except StreamcoreError as error:
         response.error_code, response.error_message = error.code, str(error)
+    except OSError as error:
+        response.error_code, response.error_message = ErrorCode.KAFKA_STORAGE_ERROR, f"nothing was changed: {error}"
     return response
+
+
+def _alter(broker: "Broker", resource_type: int, name: str, changes_of: Any, *, validate_only: bool) -> None:
+    if resource_type == BROKER:
+        known = broker.settings.of(name)
+        try:
+            broker.change_settings(name, changes_of(known, broker.config.format()), validate_only=validate_only)
+        except InvalidConfigError as error:
+            # As Kafka has it: a topic's bad value is INVALID_CONFIG, a broker's an invalid request.
+            raise _RefusedError(ErrorCode.INVALID_REQUEST, str(error)) from error
+        return
+    if resource_type != TOPIC:
+        raise _RefusedError(ErrorCode.INVALID_REQUEST, f"resources of type {resource_type} have no settings here")
+    known = broker.node.topic(name).config
+    changes = changes_of(known, broker.node.topic_defaults.format())
+    if validate_only:
+        LogConfig.parse({key: value for key, value in {**known, **changes}.items() if value is not None})
+    else:
+        broker.node.alter_config(name, changes)
 
 
 HANDLERS = {
