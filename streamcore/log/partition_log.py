@@ -543,6 +543,8 @@ class PartitionLog:
         except OSError as error:
             raise self._go_offline(f"a compaction failed half way, the next start completes it: {error}") from error
         self._replaced = ()
+        # With the next flush, or a truncation: until then a start after a loss of power does the renaming once more.
+        self._names_unsynced = True
         return True
 
     def cleaned(self, offset: int) -> None:

@@ -97,6 +97,8 @@ def begin_replacement(disk: Disk, directory: str, base_offset: int, end_offset: 
 def finish_replacement(disk: Disk, directory: str, base_offset: int, end_offset: int, *, has_indexes: bool) -> None:
     """Steps 3 to 5; repeated after a crash, they do what is left of them.
 
+    The caller syncs the directory before offsets of the old segments can be given out again, and not necessarily now.
+
     Args:
         has_indexes: those beside the new segment are known to be its own.
     """
@@ -113,7 +115,6 @@ def finish_replacement(disk: Disk, directory: str, base_offset: int, end_offset:
     if has_indexes:
         for suffix in (filenames.OFFSET_INDEX, filenames.TIME_INDEX):
             disk.rename(path + suffix + filenames.CLEANED, path + suffix)
-    disk.sync_directory(directory)
 
 
 def finish_replacements(disk: Disk, directory: str) -> None:
@@ -122,6 +123,7 @@ def finish_replacements(disk: Disk, directory: str) -> None:
         swap = filenames.parse_swap(name)
         if swap is not None:
             finish_replacement(disk, directory, *swap, has_indexes=False)
+            disk.sync_directory(directory)
 
 
 def _remove(disk: Disk, path: str) -> None:
