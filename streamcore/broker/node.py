@@ -93,6 +93,7 @@ class Node:
         self._cleaner = LogCleaner(self._call, self._compaction_limit, self.counters)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
+        self._settings_changed = asyncio.Event()  # another one after each change; also set when the node stops
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -104,6 +105,7 @@ class Node:
         """
         self._directory = await self._call(self._open_directory)
         self._stopping.clear()
+        self._settings_changed = asyncio.Event()
         if OFFSETS_TOPIC in self._directory.topics:
             try:
                 self._load_offsets()
@@ -123,6 +125,7 @@ class Node:
     async def stop(self) -> None:
         """Finish what waits, and close in order: flushed, checkpointed, marked clean."""
         self._stopping.set()
+        self._settings_changed.set()
         self._delayed.wake_all()
         try:
             await asyncio.gather(*self._tasks)
@@ -142,6 +145,7 @@ class Node:
     def abandon(self) -> None:
         """Stop as a killed process does, nothing flushed and nothing closed; for tests of crashes."""
         self._stopping.set()
+        self._settings_changed.set()
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -204,6 +208,8 @@ class Node:
     def configure(self, config: NodeConfig, defaults: LogConfig, *, producer_expiration_ms: int) -> None:
         """Other settings from now on, of the node and of every topic that does not say."""
         self.config = config
+        changed, self._settings_changed = self._settings_changed, asyncio.Event()
+        changed.set()
         self.directory.set_defaults(defaults, producer_expiration_ms=producer_expiration_ms)
 
     @property
@@ -481,7 +487,7 @@ class Node:
             interval_ms = after_ms()
             try:
                 async with asyncio.timeout(interval_ms / 1000):
-                    await self._stopping.wait()
+                    await self._settings_changed.wait()  # and then wait anew
             except TimeoutError:
                 try:
                     await job()
