@@ -2,7 +2,7 @@
 
 A pass reads the segments that have come since the last one and notes the newest offset of every key; then it goes
 through all segments up to there and writes those anew of which something goes, neighbours together as long as they fit
-into one. It touches closed and synced segments only, below what `Limits` allow. The steps open files of their own and
+into one. It touches closed and synced segments only, as far as `cleanable` says. The steps open files of their own and
 change nothing that others read, so they may run in any thread; the log's owner puts each `Replacement` in its place.
 """
 
