@@ -44,9 +44,13 @@ def read_entries(disk: Disk, path: str) -> list[list[str]]:
     if not disk.exists(path):
         return []
     try:
-        lines = read_file(disk, path).decode("ascii").splitlines()
+        text = read_file(disk, path).decode("ascii")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    lines = text.splitlines()
+    # The last line break tells a whole file from one whose last number is cut off.
+    if not text.endswith("\n"):
+        raise CheckpointError(f"{path}: it ends in the middle of a line")
     if len(lines) < 2 or lines[0] != "0" or _integer(path, lines[1]) != len(lines) - 2:
         raise CheckpointError(f"{path}: the version, or the number of lines, is wrong")
     return [line.split(" ") for line in lines[2:]]

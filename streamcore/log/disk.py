@@ -79,18 +79,23 @@ def read_file(disk: Disk, path: str) -> bytes:
         file.close()
 
 
-def replace_file(disk: Disk, path: str, data: bytes) -> None:
-    """Old content or new content, never a mixture, whatever happens: write aside, sync, rename, sync the directory."""
+def replace_file(disk: Disk, path: str, data: bytes, *, durably: bool = True) -> None:
+    """Old content or new content, never a mixture, whatever happens: write aside, sync, rename, sync the directory.
+
+    Not `durably`, without the syncs: after a loss of power the content may be torn, or the old one.
+    """
     aside = path + ".tmp"
     file = disk.open(aside, create=True)
     try:
         file.truncate(0)
         file.write_at(0, data)
-        file.sync()
+        if durably:
+            file.sync()
     finally:
         file.close()
     disk.rename(aside, path)
-    disk.sync_directory(os.path.dirname(path))
+    if durably:
+        disk.sync_directory(os.path.dirname(path))
 
 
 class RealFile:

@@ -10,8 +10,9 @@ from streamcore.log.disk import Disk, replace_file
 class LeaderEpochs:
     """Strictly increasing (epoch, start offset) pairs; truncated at both ends together with the log.
 
-    The file is synced before a batch of a new epoch is written, so no intact batch has an epoch the file does
-    not know: recovery takes one for damage.
+    The file is synced before a batch of a later epoch is written, so no intact batch has an epoch the file does
+    not know: recovery takes one for damage. Only the first epoch is written without a sync, which would make every
+    partition's first batch wait for the disk, and all behind it: where the file is missing or torn, the batches tell.
     """
 
     def __init__(self, disk: Disk, directory: str) -> None:
@@ -58,11 +59,12 @@ class LeaderEpochs:
         return not self._entries or epoch <= self._entries[0][0]
 
     def assign(self, epoch: int, start_offset: int) -> None:
-        """A batch of `epoch` is going to be written at `start_offset`; durable on return."""
+        """A batch of `epoch` is going to be written at `start_offset`; durable on return, but for the first one."""
         if epoch > self.latest:
             # An epoch that wrote nothing leaves no trace.
             entries = [entry for entry in self._entries if entry[1] < start_offset]
-            self._replace([*entries, (epoch, start_offset)])
+            # By what the file says so far: it must never speak of an older epoch than a batch has.
+            self._replace([*entries, (epoch, start_offset)], durably=bool(self._entries))
 
     def note(self, epoch: int, start_offset: int) -> None:
         """As `assign`, while a recovery reads batches; written by `save`."""
@@ -87,7 +89,7 @@ class LeaderEpochs:
         if kept != self._entries:
             self._replace(kept)
 
-    def _replace(self, entries: list[tuple[int, int]]) -> None:
+    def _replace(self, entries: list[tuple[int, int]], *, durably: bool = True) -> None:
         lines = ["0", str(len(entries)), *(f"{epoch} {start_offset}" for epoch, start_offset in entries)]
-        replace_file(self._disk, self._path, ("\n".join(lines) + "\n").encode())
+        replace_file(self._disk, self._path, ("\n".join(lines) + "\n").encode(), durably=durably)
         self._entries = entries

@@ -8,6 +8,7 @@ import pytest
 
 from streamcore.errors import LogOfflineError
 from streamcore.log.config import LogConfig
+from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.partition_log import PartitionLog
 from streamcore.records.batch import BatchHeader, split
 from tests.faults.faulty_disk import FaultyDisk
@@ -218,6 +219,44 @@ def test_leader_epochs_come_back_from_the_batches_where_their_file_is_damaged(co
         again = reopen(log, disk, clean=clean)
         assert again.epochs.entries == [(0, 0), (4, 2), (7, 4)]
         assert read_values(again) == [b"v"] * 5
+
+
+@pytest.mark.parametrize("whole", [b"0\n1\n7 1234\n"])
+def test_a_file_of_leader_epochs_that_is_torn_anywhere_is_not_believed(whole: bytes) -> None:
+    """Its first entry is written without a sync; `7 1` is no shorter `7 1234`."""
+    for length in range(len(whole) + 1):
+        disk = FaultyDisk()
+        disk.make_directory(DIRECTORY)
+        disk.set_contents(f"{DIRECTORY}/leader-epoch-checkpoint", whole[:length])
+        epochs = LeaderEpochs(disk, DIRECTORY)
+        assert epochs.load() == (length == len(whole))
+        assert epochs.entries == ([(7, 1234)] if length == len(whole) else [])
+
+
+@pytest.mark.parametrize("epochs", [(0,), (3,), (0, 4), (0, 4, 7)])
+def test_records_that_are_synced_outlive_a_loss_of_power_whatever_became_of_the_epochs(epochs: tuple[int, ...]) -> None:
+    disk = FaultyDisk()
+    log = open_log(disk)
+    for epoch in epochs:
+        log.append_as_leader(batch(b"v"), leader_epoch=epoch)
+    log.flush()
+    disk.lose_power()
+    again = open_log(disk, recovery_point=log.recovery_point)
+    assert again.epochs.entries == list(zip(epochs, range(len(epochs)), strict=True))
+    assert read_values(again) == [b"v"] * len(epochs)
+
+
+def test_an_epoch_that_takes_the_place_of_another_is_durable_before_its_first_batch() -> None:
+    disk = FaultyDisk()
+    disk.make_directory(DIRECTORY)
+    epochs = LeaderEpochs(disk, DIRECTORY)
+    epochs.assign(3, 0)
+    epochs.save()
+    epochs.assign(5, 0)
+    disk.lose_power()
+    again = LeaderEpochs(disk, DIRECTORY)
+    assert again.load()
+    assert again.entries == [(5, 0)]
 
 
 def test_the_epoch_of_an_offset_is_that_of_its_batch() -> None:
