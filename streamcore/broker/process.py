@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ async def serve(
     Raises:
         DirectoryHeldError, DirectoryUnusableError, UsageError
     """
+    _allow_open_files()
     path, clock = str(data), SYSTEM_CLOCK
     node = Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
     await node.start()
@@ -52,6 +54,15 @@ async def serve(
             await listener.stop()
     finally:
         await node.stop()
+
+
+def _allow_open_files() -> None:
+    """As many descriptors as the process may have: the usual 1,024 are for programs that call select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        logger.warning("no more than %d files and connections can be open at once: %s", soft, error)
 
 
 def _notify_systemd(state: str) -> None:

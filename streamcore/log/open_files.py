@@ -1,11 +1,24 @@
 """A bounded number of open files, however many partitions and segments there are."""
 
+import resource
 from collections import OrderedDict
 from typing import Final
 
 from streamcore.log.disk import Disk, File
 
-OPEN_FILES_MAX: Final = 256  # a process may often have no more than 1,024 descriptors, sockets included
+# A quarter of what the process may have (often 1,024): sockets and the table stores want descriptors as well. An append
+# to a partition whose file is not open costs four times one whose file is.
+_SHARE: Final = 4
+OPEN_FILES_MIN: Final = 16
+OPEN_FILES_MAX: Final = 16_384  # some 300 bytes of memory each
+
+
+def open_files_limit() -> int:
+    """How many files a log keeps open in this process."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return OPEN_FILES_MAX
+    return min(max(allowed // _SHARE, OPEN_FILES_MIN), OPEN_FILES_MAX)
 
 
 class OpenFiles:
@@ -14,9 +27,10 @@ class OpenFiles:
     A handle is good until the next `get`: nobody keeps one. One thread only.
     """
 
-    def __init__(self, disk: Disk, limit: int = OPEN_FILES_MAX) -> None:
+    def __init__(self, disk: Disk, limit: int | None = None) -> None:
+        """`limit` is `open_files_limit()` by default."""
         self.disk = disk
-        self._limit = limit
+        self._limit = limit if limit is not None else open_files_limit()
         self._files: OrderedDict[str, File] = OrderedDict()
 
     def get(self, path: str, *, create: bool = False) -> File:
