@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from streamcore.broker.dispatch import answer
+from streamcore.broker.dispatch import answer, is_produce
 from streamcore.broker.requests import Peer
 from streamcore.errors import StreamcoreError
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SIZE = struct.Struct(">i")
-READ_BUFFER_BYTES: Final = 64 << 10
-# A frame's memory grows with what has come of it, so that a size alone costs nothing.
-_FRAME_FIRST_BYTES: Final = 256 << 10
+# A frame of at least this size that has come in part gets memory of its own, and the rest of it is read into that.
+OWN_MEMORY_BYTES: Final = 16 << 10
 # Frames that wait for those before them. librdkafka and the Java client have 5 on the way by default.
 PIPELINE_MAX_FRAMES: Final = 64
 PIPELINE_MAX_BYTES: Final = 32 << 20
@@ -34,12 +33,12 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._small = bytearray(READ_BUFFER_BYTES)
-        self._have = 0  # bytes in `_small` that are no whole frame yet
-        self._frame: bytearray | None = None  # a frame that is too large for `_small`
+        self._buffers = server.buffers
+        self._rest = b""  # the beginning of a small frame
+        self._frame: bytearray | None = None  # memory of a large frame, as much of it as may come next
         self._frame_bytes = 0  # its size
         self._frame_have = 0
-        self._frames: deque[bytes | bytearray] = deque()
+        self._frames: deque[bytearray | memoryview] = deque()
         self._waiting_bytes = 0
         self._reading_paused = False
         self._arrival: asyncio.Future[None] | None = None
@@ -82,10 +81,13 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._frame is not None:
             if self._frame_have == len(self._frame):
-                grown = min(self._frame_bytes, 2 * len(self._frame))
-                self._frame += bytes(grown - len(self._frame))
-            return memoryview(self._frame)[self._frame_have :]
-        return memoryview(self._small)[self._have :]
+                self._frame = self._buffers.grown(self._frame, self._frame_bytes)
+            return memoryview(self._frame)[self._frame_have : self._frame_bytes]
+        # Shared by all connections: the loop fills it and calls `buffer_updated` before anything else runs.
+        shared = self._buffers.shared
+        have = len(self._rest)
+        shared[:have] = self._rest
+        return shared[have:]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
@@ -94,37 +96,31 @@ class Connection(asyncio.BufferedProtocol):
             self._frame_have += nbytes
             if self._frame_have == self._frame_bytes:
                 frame, self._frame = self._frame, None
-                self._enqueue(frame)
+                self._enqueue(memoryview(frame)[: self._frame_bytes])
         else:
-            self._have += nbytes
-            self._split()
+            self._split(self._buffers.shared[: len(self._rest) + nbytes])
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def _split(self) -> None:
+    def _split(self, view: memoryview) -> None:
         """Cut what has come into frames."""
-        view = memoryview(self._small)
-        position, have = 0, self._have
+        position, have = 0, len(view)
         while have - position >= _SIZE.size:
             (size,) = _SIZE.unpack_from(view, position)
             if not self._is_allowed(size):
                 return
             start = position + _SIZE.size
             if have - start < size:
-                if size > READ_BUFFER_BYTES - _SIZE.size:
+                if size >= OWN_MEMORY_BYTES:
                     part = view[start:have]
-                    self._frame = bytearray(min(size, max(_FRAME_FIRST_BYTES, len(part))))
+                    self._frame = self._buffers.take(size, len(part))
                     self._frame[: len(part)] = part
                     self._frame_bytes, self._frame_have = size, len(part)
-                    self._have = 0
-                    return
+                    position = have
                 break
-            self._enqueue(bytes(view[start : start + size]))
+            self._enqueue(bytearray(view[start : start + size]))
             position = start + size
-        left = have - position
-        if position:
-            self._small[:left] = self._small[position:have]
-        self._have = left
+        self._rest = bytes(view[position:])
 
     def _is_allowed(self, size: int) -> bool:
         limit = self._server.broker.config.socket_request_max_bytes
@@ -134,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._close(f"a frame of {size} bytes; at most {limit} are taken (is this a Kafka client, without TLS?)")
         return False
 
-    def _enqueue(self, frame: bytes | bytearray) -> None:
+    def _enqueue(self, frame: bytearray | memoryview) -> None:
         self._frames.append(frame)
         self._waiting_bytes += len(frame)
         if self._arrival is not None and not self._arrival.done():
@@ -147,7 +143,7 @@ class Connection(asyncio.BufferedProtocol):
     def _is_full(self) -> bool:
         return len(self._frames) >= PIPELINE_MAX_FRAMES or self._waiting_bytes >= PIPELINE_MAX_BYTES
 
-    async def _next_frame(self) -> bytes | bytearray | None:
+    async def _next_frame(self) -> bytearray | memoryview | None:
         """The next request; None when the client has gone."""
         while not self._frames:
             if self._closing:
@@ -170,6 +166,8 @@ class Connection(asyncio.BufferedProtocol):
                 response = await answer(self._server.broker, frame, self.peer)
                 if response is not None and self._transport is not None:
                     self._transport.write(response)
+                if type(frame) is memoryview and is_produce(frame):
+                    self._buffers.give_back(frame)
                 if self._writable is not None:
                     await self._writable
         except StreamcoreError as error:

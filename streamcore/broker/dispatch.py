@@ -24,7 +24,7 @@ REQUEST_MAX_BYTES: Final = 8 << 20
 PRODUCE_KEY: Final = 0
 
 
-async def answer(broker: "Broker", frame: bytes | bytearray, peer: Peer) -> bytearray | None:
+async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) -> bytearray | None:
     """The whole response frame, or None where there is none.
 
     Raises:
@@ -55,6 +55,11 @@ async def answer(broker: "Broker", frame: bytes | bytearray, peer: Peer) -> byte
     api.write_response(version, response, out)
     _SIZE.pack_into(out, 0, len(out) - _SIZE.size)
     return out
+
+
+def is_produce(frame: bytearray | memoryview) -> bool:
+    """Whether a frame that has been answered was a Produce request, of which nobody keeps a part: it is on disk."""
+    return frame[0] == frame[1] == PRODUCE_KEY
 
 
 def _read_header(api: Api, version: int, view: memoryview) -> tuple[str, int]:

@@ -5,6 +5,7 @@ import logging
 
 from streamcore.broker.broker import Broker, Endpoint
 from streamcore.broker.connection import Connection
+from streamcore.broker.receive_buffers import ReceiveBuffers
 from streamcore.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class Server:
         self._advertised = advertised
         self._server: asyncio.Server | None = None
         self.connections: set[Connection] = set()
+        self.buffers = ReceiveBuffers()
 
     async def start(self) -> Endpoint:
         """Listen; where.

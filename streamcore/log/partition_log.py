@@ -197,8 +197,8 @@ class PartitionLog:
         """Validate every batch, give out offsets, and hand the bytes to the operating system.
 
         Args:
-            batches: one or several whole batches v2, a single one if it has a producer id. A bytearray is stamped
-                in place; anything else is copied.
+            batches: one or several whole batches v2, a single one if it has a producer id. They are stamped in
+                place where they can be written to, or else copied.
             leader_epoch: never below an earlier one.
         Raises:
             CorruptRecordError, InvalidRecordError, RecordTooLargeError, BatchTooLargeError, InvalidTimestampError:

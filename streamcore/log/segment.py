@@ -17,6 +17,7 @@ from streamcore.records.batch import (
     MAGIC,
     NO_TIMESTAMP,
     BatchHeader,
+    Buffer,
 )
 
 _LOCATE_WINDOW_BYTES: Final = 16 << 10  # a few index intervals
@@ -171,7 +172,7 @@ class Segment:
 
     # ---- writing
 
-    def append(self, data: bytes | bytearray, batches: Sequence[Placed], index_interval_bytes: int) -> None:
+    def append(self, data: Buffer, batches: Sequence[Placed], index_interval_bytes: int) -> None:
         """Write whole, stamped batches at the end.
 
         Raises:

@@ -6,8 +6,8 @@ from streamcore.records.batch import NO_TIMESTAMP, BatchHeader, Buffer, stamp_lo
 from streamcore.records.codec import decode, recompress
 
 
-def admit(batches: Buffer, config: LogConfig, now_ms: int) -> tuple[bytearray, list[BatchHeader]]:
-    """The bytes to be written, as far as offsets do not matter, and their headers.
+def admit(batches: Buffer, config: LogConfig, now_ms: int) -> tuple[bytearray | memoryview, list[BatchHeader]]:
+    """The bytes to be written, as far as offsets do not matter, and their headers; a copy where they are read-only.
 
     A batch is judged by its header and checksum. Its records are read only where a setting needs them: a compacted
     topic (keys), a lower bound of timestamps, a compression of the topic's own.
@@ -27,7 +27,11 @@ def admit(batches: Buffer, config: LogConfig, now_ms: int) -> tuple[bytearray, l
     has_lower_bound = creates and config.message_timestamp_before_max_ms < INT64_MAX
     if config.is_compacted or has_lower_bound:
         _check_records(batches, headers, config, now_ms if has_lower_bound else None)
-    data = batches if type(batches) is bytearray else bytearray(batches)
+    data: bytearray | memoryview
+    if isinstance(batches, bytes) or (isinstance(batches, memoryview) and batches.readonly):
+        data = bytearray(batches)
+    else:
+        data = batches
     if config.compression_type != "producer":
         data, headers = _recompressed(data, headers, config)
     if not creates:
@@ -71,8 +75,8 @@ def _check_records(batches: Buffer, headers: list[BatchHeader], config: LogConfi
 
 
 def _recompressed(
-    data: bytearray, headers: list[BatchHeader], config: LogConfig
-) -> tuple[bytearray, list[BatchHeader]]:
+    data: bytearray | memoryview, headers: list[BatchHeader], config: LogConfig
+) -> tuple[bytearray | memoryview, list[BatchHeader]]:
     """The batches under the topic's own compression; what has it already stays as it is."""
     wanted = "none" if config.compression_type == "uncompressed" else config.compression_type
     if all(header.compression == wanted for header in headers):
