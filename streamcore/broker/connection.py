@@ -165,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
             while (frame := await self._next_frame()) is not None:
                 response = await answer(self._server.broker, frame, self.peer)
                 if response is not None and self._transport is not None:
-                    self._transport.write(response)
+                    self._transport.writelines(response)
                 if type(frame) is memoryview and is_produce(frame):
                     self._buffers.give_back(frame)
                 if self._writable is not None:

@@ -10,6 +10,7 @@ from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
 from streamcore.protocol.messages import API_VERSIONS_KEY, Api
+from streamcore.protocol.pieces import Buffer, Pieces
 from streamcore.protocol.primitives import read_nullable_string, read_uvarint
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ REQUEST_MAX_BYTES: Final = 8 << 20
 PRODUCE_KEY: Final = 0
 
 
-async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) -> bytearray | None:
-    """The whole response frame, or None where there is none.
+async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) -> list[Buffer] | None:
+    """The whole response frame, in pieces, or None where there is none.
 
     Raises:
         MalformedMessageError, UnsupportedVersionError, CloseConnectionError: the connection ends.
@@ -49,12 +50,17 @@ async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) ->
     response = await handler(broker, request, Context(version, client_id, peer))
     if response is None:
         return None
-    out = bytearray(_SIZE_AND_CORRELATION.pack(0, correlation_id))
+    out = Pieces(_SIZE_AND_CORRELATION.pack(0, correlation_id))
     if api.response_header_version(version):
         out.append(0)
     api.write_response(version, response, out)
-    _SIZE.pack_into(out, 0, len(out) - _SIZE.size)
-    return out
+    return _framed(out)
+
+
+def _framed(out: Pieces) -> list[Buffer]:
+    pieces = out.finish()
+    _SIZE.pack_into(pieces[0], 0, sum(map(len, pieces)) - _SIZE.size)
+    return pieces
 
 
 def is_produce(frame: bytearray | memoryview) -> bool:
@@ -76,10 +82,9 @@ def _read_header(api: Api, version: int, view: memoryview) -> tuple[str, int]:
     return client_id or "", position
 
 
-def _unknown_version(correlation_id: int) -> bytearray:
+def _unknown_version(correlation_id: int) -> list[Buffer]:
     """What a client that speaks a newer ApiVersions than we do can read, to try again with an older one (KIP-511)."""
     response = messages.ApiVersions.Response(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=own_versions())
-    out = bytearray(_SIZE_AND_CORRELATION.pack(0, correlation_id))
+    out = Pieces(_SIZE_AND_CORRELATION.pack(0, correlation_id))
     messages.ApiVersions.write_response(0, response, out)
-    _SIZE.pack_into(out, 0, len(out) - _SIZE.size)
-    return out
+    return _framed(out)

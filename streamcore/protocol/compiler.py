@@ -307,8 +307,7 @@ def _write_field(
     elif field.type in _FIXED:
         source.add(depth, f"{out} += {source.name('pack', struct.Struct('>' + _FIXED[field.type]).pack)}({value})")
     else:
-        kind = "bytes" if field.type == "records" else field.type
-        source.add(depth, f"write_{'nullable_' if nullable else ''}{compact}{kind}({value}, {out})")
+        source.add(depth, f"write_{'nullable_' if nullable else ''}{compact}{field.type}({value}, {out})")
 
 
 def _write_tags(source: _Source, tagged: list[Field], owner: Structure, version: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from streamcore.protocol.errors import MalformedMessageError
+from streamcore.protocol.pieces import append_records
 
 # A request with more entries than this in one list is no request of a client that we know: one entry takes up to
 # a few hundred bytes of memory here, whatever it took on the wire.
@@ -207,6 +208,30 @@ def write_nullable_compact_bytes(value: bytes | memoryview | None, out: bytearra
         out.append(0)
     else:
         write_compact_bytes(value, out)
+
+
+def write_records(value: bytes | memoryview, out: bytearray) -> None:
+    out += _INT.pack(len(value))
+    append_records(out, value)
+
+
+def write_nullable_records(value: bytes | memoryview | None, out: bytearray) -> None:
+    if value is None:
+        out += b"\xff\xff\xff\xff"
+    else:
+        write_records(value, out)
+
+
+def write_compact_records(value: bytes | memoryview, out: bytearray) -> None:
+    write_uvarint(len(value) + 1, out)
+    append_records(out, value)
+
+
+def write_nullable_compact_records(value: bytes | memoryview | None, out: bytearray) -> None:
+    if value is None:
+        out.append(0)
+    else:
+        write_compact_records(value, out)
 
 
 def write_count(count: int, out: bytearray) -> None:
