@@ -1,12 +1,14 @@
 """A broker as a process of its own: opened in order, served until it is told to stop, closed in order."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from streamcore.broker.broker import Endpoint
 from streamcore.broker.config import BrokerConfig
@@ -16,6 +18,10 @@ from streamcore.clock import SYSTEM_CLOCK
 from streamcore.log.directory import LogDirectory
 
 logger = logging.getLogger(__name__)
+
+# Python's collector looks for cycles after every 700 allocations. A request of 1,000 partitions makes more objects than
+# that, without a cycle, and would be looked at several times while it is answered: a third of its cost.
+GC_THRESHOLD: Final = (50_000, 20, 50)
 
 
 async def serve(
@@ -38,6 +44,7 @@ async def serve(
         DirectoryHeldError, DirectoryUnusableError, UsageError
     """
     _allow_open_files()
+    gc.set_threshold(*GC_THRESHOLD)
     path, clock = str(data), SYSTEM_CLOCK
     node = Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
     await node.start()
