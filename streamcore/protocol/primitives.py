@@ -216,10 +216,11 @@ def write_records(value: bytes | memoryview, out: bytearray) -> None:
 
 
 def write_nullable_records(value: bytes | memoryview | None, out: bytearray) -> None:
-    if value is None:
-        out += b"\xff\xff\xff\xff"
-    else:
+    if value:
         write_records(value, out)
+    else:
+        # Most partitions of a fetch have none.
+        out += b"\xff\xff\xff\xff" if value is None else b"\0\0\0\0"
 
 
 def write_compact_records(value: bytes | memoryview, out: bytearray) -> None:
@@ -228,10 +229,10 @@ def write_compact_records(value: bytes | memoryview, out: bytearray) -> None:
 
 
 def write_nullable_compact_records(value: bytes | memoryview | None, out: bytearray) -> None:
-    if value is None:
-        out.append(0)
-    else:
+    if value:
         write_compact_records(value, out)
+    else:
+        out.append(0 if value is None else 1)
 
 
 def write_count(count: int, out: bytearray) -> None:
