@@ -11,6 +11,7 @@ from uuid import UUID
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.coordinator import GroupCoordinator
 from streamcore.broker.coordinator.group_config import GroupConfig
+from streamcore.broker.fetch_sessions import FetchSessions
 from streamcore.broker.metadata_store import MetadataStore
 from streamcore.broker.node import Node
 from streamcore.broker.settings import BrokerSettings
@@ -53,6 +54,9 @@ class Broker:
             ),
             persist=node.append_group_metadata,
             offset_groups=node.groups,
+        )
+        self.fetch_sessions = FetchSessions(
+            config.max_incremental_fetch_session_cache_slots, clock, on_forgotten=node.unwatch
         )
         self.cluster_id = self._read_cluster_id()
         self._names_by_id: dict[UUID, str] = {}

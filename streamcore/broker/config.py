@@ -53,6 +53,7 @@ class BrokerConfig:
     auto_create_topics_enable: bool = True  # where a client's Metadata request asks for it as well
     default_replication_factor: int = 1
     fetch_max_bytes: int = 55 << 20  # of one answer, whatever the client allows
+    max_incremental_fetch_session_cache_slots: int = 1000  # consumers beyond it get full answers
     socket_request_max_bytes: int = 100 << 20  # a larger frame ends its connection before it is read
     delete_topic_enable: bool = True
     group_min_session_timeout_ms: int = 6_000
@@ -142,6 +143,7 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "auto.create.topics.enable": _boolean,
     "default.replication.factor": whole_number(1, 1),
     "fetch.max.bytes": whole_number(1024, INT32_MAX),
+    "max.incremental.fetch.session.cache.slots": whole_number(0, INT32_MAX),
     "socket.request.max.bytes": whole_number(1024, INT32_MAX),
     "delete.topic.enable": _boolean,
     "group.min.session.timeout.ms": whole_number(1, INT32_MAX),

@@ -6,7 +6,7 @@ syncs may leave it for a thread.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
 from streamcore.broker.coordinator.offsets_topic import OFFSETS_TP, OffsetsTopic
 from streamcore.broker.counters import NodeCounters, TopicCounters
-from streamcore.broker.delayed_fetch import DelayedFetches
+from streamcore.broker.delayed_fetch import DelayedFetches, Watch
 from streamcore.broker.group_commit import GroupCommit
 from streamcore.broker.log_cleaner import LogCleaner
 from streamcore.clock import SYSTEM_CLOCK, Clock
@@ -286,6 +286,17 @@ class Node:
         """Wait until one of the partitions has more records; False when the time is up or the node stops."""
         return not self._stopping.is_set() and await self._delayed.wait(tps, max_wait_ms)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def watch(self, tp: TP, watch: Watch, key: Hashable) -> None:
+        """Tell the watch of every change of the partition, by `key`, until `unwatch`."""
+        self._delayed.watch(tp, watch, key)
+
+    def unwatch(self, watch: Watch, tp: TP) -> None:
+        self._delayed.unwatch(watch, tp)
+
     def _read(self, positions: Mapping[TP, int], max_bytes: int, total_max_bytes: int) -> list[Read]:
         directory = self.directory
         reads: list[Read] = []
@@ -314,7 +325,11 @@ class Node:
         return self.directory.log(tp.topic, tp.partition).log_start_offset
 
     def delete_records(self, tp: TP, before_offset: int) -> int:
-        return self.directory.log(tp.topic, tp.partition).delete_records(before_offset)
+        log = self.directory.log(tp.topic, tp.partition)
+        try:
+            return log.delete_records(before_offset)
+        finally:
+            self._delayed.wake(tp)  # the log start is told to whoever fetches in a session
 
     def partitions(self) -> list[PartitionState]:
         """Every partition, offline ones included."""
@@ -445,7 +460,10 @@ class Node:
 
     async def keep_house(self) -> None:
         """Retention and checkpoints."""
-        self.counters.retention_bytes += self.directory.apply_retention(self._clock.now_ms())
+        freed = self.directory.apply_retention(self._clock.now_ms())
+        if freed:
+            self._delayed.wake_all()  # log starts have moved
+        self.counters.retention_bytes += freed
         await self._call(self.directory.checkpoint)
 
     async def compact(self) -> None:

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from streamcore.broker.delayed_fetch import DelayedFetches
+from streamcore.broker.delayed_fetch import DelayedFetches, Watch
 from streamcore.types import TP
 
 A, B = TP("a", 0), TP("b", 0)
@@ -57,3 +57,37 @@ def test_waking_a_topic_wakes_all_of_its_partitions() -> None:
         assert await other
 
     asyncio.run(run())
+
+
+def test_a_watch_tells_what_has_changed_since_it_was_looked_at() -> None:
+    async def run() -> None:
+        delayed, watch = DelayedFetches(), Watch()
+        delayed.watch(A, watch, "first")
+        delayed.watch(B, watch, "second")
+        assert await watch.wait(0) is False
+        delayed.wake(B)
+        delayed.wake(A)
+        delayed.wake(B)
+        assert await watch.wait(FOREVER_MS) is True
+        assert watch.take() == ["second", "first"]
+        assert watch.take() == []
+        waiting = asyncio.create_task(watch.wait(FOREVER_MS))
+        await asyncio.sleep(0)
+        delayed.wake_topic("a")
+        assert await waiting is True
+        assert watch.take() == ["first"]
+
+    asyncio.run(run())
+
+
+def test_nothing_is_kept_of_a_watch_that_watches_nothing() -> None:
+    delayed, watch, other = DelayedFetches(), Watch(), Watch()
+    delayed.watch(A, watch, "a")
+    delayed.watch(A, other, "a")
+    delayed.unwatch(watch, A)
+    delayed.unwatch(watch, A)
+    delayed.unwatch(watch, B)
+    delayed.wake(A)
+    assert (watch.take(), other.take()) == ([], ["a"])
+    delayed.unwatch(other, A)
+    assert delayed._watches == {}

@@ -1,13 +1,17 @@
-"""Fetch 4-18: stored batches as they are, waiting for `min_bytes` or `max_wait_ms`.
+"""Fetch 4-18: stored batches as they are, waiting for `min_bytes` or `max_wait_ms`; sessions (KIP-227).
 
-Sessions (KIP-227) are answered with session 0: every answer is a full one. Left out: followers, rack awareness.
+Left out: followers, rack awareness.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from streamcore.broker.fetch_sessions import FINAL_EPOCH, FetchSession
 from streamcore.broker.requests import Context
 from streamcore.errors import OffsetOutOfRangeError, StreamcoreError
+from streamcore.log.directory import LogDirectory
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.types import TP
@@ -19,60 +23,124 @@ _Fetch = messages.Fetch
 _Partition = _Fetch.PartitionData
 _BY_ID_FROM = 13
 LEADER_EPOCH = 0  # of a node that has always led
+# By topic, as its name or id says; in the order in which the partitions have their turn.
+_Asked = list[tuple[str | UUID, list[Any]]]  # FetchPartitions
+_Answers = list[tuple[str | UUID, list[Any]]]  # PartitionData
 
 
 async def fetch(broker: "Broker", request: Any, context: Context) -> Any:
-    if request.session_id and request.session_epoch > 0:
-        # There are none: the client begins again with a full fetch.
-        return _Fetch.Response(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    topics = [(topic, _name(broker, topic, context.version)) for topic in request.topics]
+    by_id = context.version >= _BY_ID_FROM
+    asked: _Asked = [(topic.topic_id if by_id else topic.topic, topic.partitions) for topic in request.topics]
+    session: FetchSession | int = ErrorCode.NONE
+    if request.session_epoch != FINAL_EPOCH or request.session_id:
+        session = broker.fetch_sessions.begin(
+            request.session_id,
+            request.session_epoch,
+            by_id=by_id,
+            asked=[
+                ((topic, partition.partition), partition) for topic, partitions in asked for partition in partitions
+            ],
+            forgotten=[
+                (topic.topic_id if by_id else topic.topic, partition)
+                for topic in request.forgotten_topics_data
+                for partition in topic.partitions
+            ],
+        )
+    if isinstance(session, FetchSession):
+        return await _fetch_in_session(broker, request, session)
+    if session != ErrorCode.NONE:
+        return _Fetch.Response(error_code=session)
+    if not asked:
+        return _Fetch.Response()
+
+    async def wait(max_wait_ms: float) -> bool:
+        named = [(_name(broker, topic), partitions) for topic, partitions in asked]
+        tps = [TP(name, p.partition) for name, partitions in named if name is not None for p in partitions]
+        return await broker.node.wait_for_records(tps, max_wait_ms)
+
+    return _response(0, by_id, await _read_until(broker, request, lambda: asked, wait))
+
+
+async def _fetch_in_session(broker: "Broker", request: Any, session: FetchSession) -> Any:
+    answers = await _read_until(broker, request, lambda: _due(broker, session), session.watch.wait)
+    keyed = (((topic, answer.partition_index), answer) for topic, found in answers for answer in found)
+    told: dict[str | UUID, list[Any]] = {}
+    for (topic, _), answer in session.answered(keyed):
+        told.setdefault(topic, []).append(answer)
+    return _response(session.id, session.by_id, list(told.items()))
+
+
+def _due(broker: "Broker", session: FetchSession) -> _Asked:
+    found: _Asked = []
+    last: Any = None
+    for key in session.due():
+        partition = session.partitions[key]
+        if partition.watched is None and not session.has_ended and (name := _name(broker, key[0])) is not None:
+            partition.watched = TP(name, key[1])
+            broker.node.watch(partition.watched, session.watch, key)
+        if key[0] != last:
+            last = key[0]
+            found.append((last, []))
+        found[-1][1].append(partition.asked)
+    return found
+
+
+async def _read_until(
+    broker: "Broker", request: Any, asked: Callable[[], _Asked], wait: Callable[[float], Awaitable[bool]]
+) -> _Answers:
+    """Read until there is as much as the request wants, or its time is up."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + request.max_wait_ms / 1000
     while True:
-        responses, size, failed = _read(broker, request, topics)
+        answers, size, failed = _read(broker, request.max_bytes, asked())
         remaining_s = deadline_s - loop.time()
-        if size >= request.min_bytes or failed or remaining_s <= 0 or not topics:
-            break
-        tps = [TP(name, p.partition) for topic, name in topics if name is not None for p in topic.partitions]
-        if not await broker.node.wait_for_records(tps, remaining_s * 1000):
-            responses, size, failed = _read(broker, request, topics)
-            break
-    return _Fetch.Response(responses=responses)
+        if size >= request.min_bytes or failed or remaining_s <= 0 or broker.node.is_stopping:
+            return answers
+        if not await wait(remaining_s * 1000):
+            return _read(broker, request.max_bytes, asked())[0]
 
 
-def _name(broker: "Broker", topic: Any, version: int) -> str | None:
-    if version < _BY_ID_FROM:
-        return str(topic.topic)
-    meta = broker.topic_by_id(topic.topic_id)
+def _name(broker: "Broker", topic: Any) -> str | None:
+    if type(topic) is str:
+        return topic
+    meta = broker.topic_by_id(topic)
     return meta.name if meta is not None else None
 
 
-def _read(broker: "Broker", request: Any, topics: list[tuple[Any, str | None]]) -> tuple[list[Any], int, bool]:
+def _read(broker: "Broker", max_bytes: int, asked: _Asked) -> tuple[_Answers, int, bool]:
     """(what to answer, bytes in it, whether something is wrong and must not wait)."""
-    left = min(max(request.max_bytes, 0), broker.config.fetch_max_bytes)
+    left = min(max(max_bytes, 0), broker.config.fetch_max_bytes)
     size = 0
     failed = False
-    responses: list[Any] = []
-    for topic, name in topics:
-        partitions: list[Any] = []
-        for asked in topic.partitions:
-            answer = _partition(broker, name, asked, left, is_first=size == 0)
-            partitions.append(answer)
-            failed = failed or answer.error_code != ErrorCode.NONE
-            size += len(answer.records)
-            left -= len(answer.records)
-        responses.append(
-            _Fetch.FetchableTopicResponse(topic=topic.topic, topic_id=topic.topic_id, partitions=partitions)
-        )
-    return responses, size, failed
+    answers: _Answers = []
+    directory = broker.node.directory
+    for topic, partitions in asked:
+        name = _name(broker, topic)
+        found: list[Any] = []
+        for partition in partitions:
+            answer = _partition(directory, name, partition, left, is_first=size == 0)
+            found.append(answer)
+            if answer.error_code:
+                failed = True
+            read = len(answer.records)
+            size += read
+            left -= read
+        answers.append((topic, found))
+    return answers, size, failed
 
 
-def _partition(broker: "Broker", name: str | None, asked: Any, left: int, *, is_first: bool) -> Any:
+def _response(session_id: int, by_id: bool, answers: _Answers) -> Any:
+    named = "topic_id" if by_id else "topic"
+    responses = [_Fetch.FetchableTopicResponse(**{named: topic}, partitions=found) for topic, found in answers]
+    return _Fetch.Response(session_id=session_id, responses=responses)
+
+
+def _partition(directory: LogDirectory, name: str | None, asked: Any, left: int, *, is_first: bool) -> Any:
     index = asked.partition
     if name is None:
         return _failed(index, ErrorCode.UNKNOWN_TOPIC_ID)
     try:
-        log = broker.node.directory.log(name, index)
+        log = directory.log(name, index)
         if asked.current_leader_epoch > LEADER_EPOCH:
             return _failed(index, ErrorCode.UNKNOWN_LEADER_EPOCH)
         offset, high_watermark = asked.fetch_offset, log.high_watermark
