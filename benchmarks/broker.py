@@ -50,11 +50,11 @@ def main() -> None:
                 print(f"round {number + 1} of {options.rounds} done", flush=True)
             for broker in (first, second):
                 found["memory after it all, MB"].figures[broker.name].append(broker.rss_mb())
+            lines = report(found, OURS, THEIRS)
+            if options.write:
+                write_section(lines, options.rounds)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    lines = report(found, OURS, THEIRS)
-    if options.write:
-        write_section(lines, options.rounds)
 
 
 class Round:

@@ -16,6 +16,7 @@ from tests.interop.cluster import answers, free_ports
 from tests.interop.kafka_jars import kafka_classpath, run_kafka
 
 OURS, THEIRS = "streamcore", "apache kafka"
+_STOP_S = 180  # thousands of partitions, each of which is synced, on a disk that has just been written full
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Kafka's defaults but for what one node needs, and with the compiler and the memory that it is started with by default.
 _PROPERTIES = """\
@@ -68,7 +69,7 @@ def ours(home: Path) -> Iterator[Broker]:
         yield Broker(OURS, address, process, time.perf_counter() - started_s)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(_STOP_S)
         process.stdout.close()
 
 
