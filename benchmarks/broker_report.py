@@ -108,7 +108,7 @@ def write_section(rows: list[str], rounds: int) -> None:
     head = (
         f"On {datetime.now(UTC):%Y-%m-%d}, with {os.cpu_count()} cores ({platform.machine()}), "
         f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory, shared with other work; by "
-        f"`python -m benchmarks.broker --write`, the better of {rounds} rounds for each. `us` is the broker's CPU "
+        f"`python -m benchmarks.broker --write`, the best of {rounds} round(s) for each. `us` is the broker's CPU "
         "time per record or request; `busy` is broker + client, in per cent of one core, in the quickest round."
     )
     _RESULTS.write_text("\n".join([text, "", SECTION, "", head, "", *rows]) + "\n")
