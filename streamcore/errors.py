@@ -28,6 +28,7 @@ StreamcoreError
 │   ├── UnknownMemberError         it has given the member up
 │   ├── GroupNotEmptyError         somebody outside of it wants to move or delete a group that has members
 │   └── FencedInstanceError        another process has joined under the same group_instance_id
+├── AuthenticationError          one end does not trust the other: a password, a certificate, a login that is none
 ├── UsageError                   the program asks for something that cannot be: a setting, a declaration, an argument
 │   └── PartitionsMismatchError    co-partitioned topics with different partition counts
 ├── DecodeError                  a record's bytes are not what the topic's types say
@@ -200,6 +201,12 @@ class FencedInstanceError(GroupMembershipError):
     """Another process has joined under the same group_instance_id (KIP-345)."""
 
     code: ClassVar[int] = 82
+
+
+class AuthenticationError(StreamcoreError):
+    """One end of a connection has not shown the other who it is; trying again changes nothing."""
+
+    code: ClassVar[int] = 58
 
 
 class UsageError(StreamcoreError):
