@@ -15,6 +15,7 @@ from streamcore.broker.fetch_sessions import FetchSessions
 from streamcore.broker.metadata_store import MetadataStore
 from streamcore.broker.node import Node
 from streamcore.broker.settings import BrokerSettings
+from streamcore.broker.users import Users
 from streamcore.clock import Clock
 from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.log.topics import TopicMeta
@@ -43,6 +44,7 @@ class Broker:
         self.store = store
         self.settings = BrokerSettings(config, store)
         self.clock = clock
+        self.users = Users(config.sasl_users, store)
         self.endpoint = Endpoint("127.0.0.1", 0)  # set when the listener is bound
         self.coordinator = GroupCoordinator(
             clock,

@@ -4,12 +4,28 @@ Where a setting comes from, and which may change while the broker runs, is `sett
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from streamcore.errors import InvalidConfigError
-from streamcore.log.config import INT32_MAX, TOPIC_SETTINGS, LogConfig, format_value, unknown_setting, whole_number
+from streamcore.log.config import (
+    INT32_MAX,
+    INT64_MAX,
+    TOPIC_SETTINGS,
+    LogConfig,
+    choice,
+    format_value,
+    unknown_setting,
+    whole_number,
+)
 from streamcore.log.producer_state import PRODUCER_ID_EXPIRATION_MS
+from streamcore.sasl import PLAIN
+from streamcore.sasl.scram import SCRAM_MECHANISMS
+
+MECHANISMS: Final = (PLAIN, *SCRAM_MECHANISMS)
+PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+USERS_PREFIX: Final = "sasl.users."
+SECRETS: Final = ("ssl.key.password",)  # told to nobody; nor are users
 
 _DEFAULTS: Final = LogConfig()
 _MINUTE_MS: Final = 60_000
@@ -93,28 +109,72 @@ class BrokerConfig:
     log_segment_delete_delay_ms: int = _DEFAULTS.file_delete_delay_ms
     message_max_bytes: int = _DEFAULTS.max_message_bytes
     min_insync_replicas: int = _DEFAULTS.min_insync_replicas
+    connections_max_idle_ms: int = 600_000
+    max_connections: int = INT32_MAX
+    max_connections_per_ip: int = INT32_MAX
+    # Of the one listener. Kafka has it in `listeners`, in front of the address.
+    security_protocol: str = "PLAINTEXT"
+    ssl_keystore_type: str = "PEM"
+    ssl_keystore_location: str = ""  # one file: the private key, the certificate, those between it and its CA
+    ssl_key_password: str = field(default="", repr=False)
+    ssl_truststore_type: str = "PEM"
+    ssl_truststore_location: str = ""  # CAs of the clients' certificates
+    ssl_client_auth: str = "none"  # none, requested or required
+    sasl_enabled_mechanisms: tuple[str, ...] = tuple(SCRAM_MECHANISMS)
+    # Name -> password, for every enabled mechanism: the first user has to come from somewhere. Kafka has these in a
+    # `sasl.jaas.config`, and only for PLAIN.
+    sasl_users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connections_max_reauth_ms: int = 0  # log in again so often; 0 is never (KIP-368)
+    connection_failed_authentication_delay_ms: int = 100  # what a guess costs at least
+
+    @property
+    def has_tls(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def has_sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
 
     @classmethod
-    def parse(cls, settings: Mapping[str, object]) -> "BrokerConfig":
-        """From Kafka's names; what is not named keeps its default.
+    def parse(cls, settings: Mapping[str, object], *, base: "BrokerConfig | None" = None) -> "BrokerConfig":
+        """From Kafka's names; what is not named keeps its default (or `base`'s value).
 
         Raises:
             InvalidConfigError: an unknown name (the message has the nearest known one), or a value out of bounds.
         """
         changes: dict[str, Any] = {}
+        users: dict[str, str] = {}
         for name, value in settings.items():
+            if name.startswith(USERS_PREFIX):
+                users[name.removeprefix(USERS_PREFIX)] = _password(name, value)
+                continue
             parse = _SETTINGS.get(name)
             if parse is None:
                 raise unknown_setting("broker", name, _SETTINGS)
-            changes[name.replace(".", "_")] = parse(name, str(value))
-        return replace(cls(), **changes)
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            changes[name.replace(".", "_")] = parse(name, text)
+        base = base or cls()
+        config = replace(base, **changes, sasl_users={**base.sasl_users, **users})
+        if config.has_tls and not config.ssl_keystore_location:
+            raise InvalidConfigError(
+                f"security.protocol={config.security_protocol} needs ssl.keystore.location: a PEM file with the "
+                "private key and the certificates"
+            )
+        if config.has_sasl and not config.sasl_enabled_mechanisms:
+            raise InvalidConfigError(
+                f"security.protocol={config.security_protocol} needs sasl.enabled.mechanisms: some of "
+                f"{', '.join(MECHANISMS)}"
+            )
+        return config
 
     def format(self) -> dict[str, str | None]:
-        """Every setting as Kafka's tools show it; None for one that leaves it to a coarser one."""
+        """Every setting but users as Kafka's tools show it; None for a secret, and for one left to a coarser one."""
         return {name: self.format_one(name) for name in _SETTINGS}
 
     def format_one(self, name: str) -> str | None:
         value = getattr(self, name.replace(".", "_"))
+        if name in SECRETS:
+            return None
         return None if value is None and name in _MAY_BE_UNSET else format_value(value)
 
     def topic_defaults(self) -> LogConfig:
@@ -129,6 +189,25 @@ class BrokerConfig:
 
 
 _MAY_BE_UNSET: Final = frozenset({"log.retention.ms", "log.retention.minutes", "log.roll.ms"})
+
+
+def _password(name: str, value: object) -> str:
+    # Told apart from a nested table or a number, which would be a password that nobody has chosen.
+    if not isinstance(value, str) or not value or not name.removeprefix(USERS_PREFIX):
+        raise InvalidConfigError(f'{name} must be a password, as in {USERS_PREFIX}alice = "secret"')
+    return value
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _mechanisms(name: str, text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for part in found:
+        if part not in MECHANISMS:
+            raise InvalidConfigError(f"{name} must be a list of {', '.join(MECHANISMS)}; {part!r} is none of them")
+    return found
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -163,5 +242,18 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "log.roll.hours": whole_number(1, INT32_MAX),
     **{default: TOPIC_SETTINGS[name] for name, default in TOPIC_DEFAULTS.items()},
     "log.retention.ms": whole_number(-1),  # -1 is a value here, and not the same as none
+    "connections.max.idle.ms": whole_number(1, INT64_MAX),
+    "max.connections": whole_number(0, INT32_MAX),
+    "max.connections.per.ip": whole_number(0, INT32_MAX),
+    "security.protocol": choice(*PROTOCOLS),
+    "ssl.keystore.type": choice("PEM"),
+    "ssl.keystore.location": _text,
+    "ssl.key.password": _text,
+    "ssl.truststore.type": choice("PEM"),
+    "ssl.truststore.location": _text,
+    "ssl.client.auth": choice("none", "requested", "required"),
+    "sasl.enabled.mechanisms": _mechanisms,
+    "connections.max.reauth.ms": whole_number(0, INT64_MAX),
+    "connection.failed.authentication.delay.ms": whole_number(0, INT32_MAX),
 }
 BROKER_SETTINGS: Final = frozenset(_SETTINGS)

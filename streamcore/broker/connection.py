@@ -1,7 +1,8 @@
 """One client's connection: bytes to frames, frames to requests, responses in the order of the requests.
 
 Requests of one connection are worked off one after the other, as Kafka does: a response never overtakes another one.
-What a client may cost is bounded: unread frames stop the reading, unread responses stop the working off.
+What a client may cost is bounded: unread frames stop the reading, unread responses stop the working off, silence ends
+the connection.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
+from streamcore.broker.authentication import Authentication
 from streamcore.broker.dispatch import answer, is_produce
 from streamcore.broker.requests import Peer
 from streamcore.errors import StreamcoreError
@@ -25,6 +27,12 @@ OWN_MEMORY_BYTES: Final = 16 << 10
 # Frames that wait for those before them. librdkafka and the Java client have 5 on the way by default.
 PIPELINE_MAX_FRAMES: Final = 64
 PIPELINE_MAX_BYTES: Final = 32 << 20
+# Kafka's sasl.server.max.receive.size: what somebody may send who has not said who it is.
+LOGIN_FRAME_MAX_BYTES: Final = 512 << 10
+# Silence in the middle of a frame: no client pauses there, so this is one that hung, or one that means harm.
+FRAME_SILENCE_MAX_S: Final = 30.0
+# From the connection to the end of the login; clients take milliseconds for it.
+LOGIN_MAX_S: Final = 60.0
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -45,6 +53,10 @@ class Connection(asyncio.BufferedProtocol):
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._authentication: Authentication = server.authentication()
+        self._opened_s = self._heard_s = 0.0  # of the loop's clock: the beginning, and the last sign of life
+        self._is_working = False  # a request is in its handler, and the client does right to be silent
+        self._silence: asyncio.TimerHandle | None = None
         self.peer = Peer("", 0)
 
     # -- from asyncio --------------------------------------------------------------------------------------------------
@@ -53,8 +65,14 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
         address = transport.get_extra_info("peername") or ("", 0)
         self.peer = Peer(str(address[0]), int(address[1]))
-        self._server.opened(self)
-        self._task = asyncio.get_running_loop().create_task(self._serve(), name=f"client {self.peer}")
+        loop = asyncio.get_running_loop()
+        self._opened_s = self._heard_s = loop.time()
+        refusal = self._server.opened(self)
+        if refusal is not None:
+            self._close(refusal)
+            return
+        self._task = loop.create_task(self._serve(), name=f"client {self.peer}")
+        self._look_for_silence()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -63,6 +81,8 @@ class Connection(asyncio.BufferedProtocol):
             if future is not None and not future.done():
                 future.set_result(None)
         self._server.closed(self)
+        if self._silence is not None:
+            self._silence.cancel()
         if self._task is not None:
             # A long poll of somebody who is gone.
             self._task.cancel()
@@ -74,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
+        self._heard_s = asyncio.get_running_loop().time()
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
@@ -92,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
             return
+        self._heard_s = asyncio.get_running_loop().time()
         if self._frame is not None:
             self._frame_have += nbytes
             if self._frame_have == self._frame_bytes:
@@ -124,6 +146,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _is_allowed(self, size: int) -> bool:
         limit = self._server.broker.config.socket_request_max_bytes
+        if not self._authentication.is_done:
+            limit = min(limit, LOGIN_FRAME_MAX_BYTES)
         if 0 <= size <= limit:
             return True
         # What a browser or a TLS client sends to a plain port looks like this.
@@ -161,13 +185,24 @@ class Connection(asyncio.BufferedProtocol):
     # -- requests ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while (frame := await self._next_frame()) is not None:
-                response = await answer(self._server.broker, frame, self.peer)
+                self._is_working = True
+                response = await answer(self._server.broker, frame, self.peer, self._authentication)
+                failure = self._authentication.failure
+                if failure is not None:
+                    # Whoever guesses passwords waits for each answer.
+                    await asyncio.sleep(self._server.broker.config.connection_failed_authentication_delay_ms / 1000)
+                self._is_working = False
+                self._heard_s = loop.time()
                 if response is not None and self._transport is not None:
                     self._transport.writelines(response)
                 if type(frame) is memoryview and is_produce(frame):
                     self._buffers.give_back(frame)
+                if failure is not None:
+                    self._close(failure)
+                    return
                 if self._writable is not None:
                     await self._writable
         except StreamcoreError as error:
@@ -179,12 +214,40 @@ class Connection(asyncio.BufferedProtocol):
             logger.exception("a request of %s ended in an error of ours; its connection ends", self.peer)
             self._close("")
 
-    def _close(self, reason: str) -> None:
+    # -- silence -------------------------------------------------------------------------------------------------------
+
+    def overdue(self, now_s: float) -> tuple[float, int, str]:
+        """When the connection has to end if nothing happens until then, how loud that is logged, and why."""
+        config = self._server.broker.config
+        if config.has_sasl and self._authentication.user is None:
+            return self._opened_s + LOGIN_MAX_S, logging.WARNING, f"no login within {LOGIN_MAX_S:g} s"
+        idle_s = config.connections_max_idle_ms / 1000
+        if self._is_working:
+            return now_s + idle_s, logging.INFO, ""
+        if (self._rest or self._frame is not None) and not self._reading_paused:
+            silence_s = min(FRAME_SILENCE_MAX_S, idle_s)
+            reason = f"part of a frame, and then nothing for {silence_s:g} s"
+            return self._heard_s + silence_s, logging.WARNING, reason
+        return self._heard_s + idle_s, logging.INFO, f"idle for {idle_s:g} s (connections.max.idle.ms)"
+
+    def _look_for_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        due_s, level, reason = self.overdue(now_s)
+        if now_s >= due_s:
+            self._close(reason, level=level, abort=True)
+            return
+        # What is due may come closer meanwhile, by a frame that stops in its middle.
+        self._silence = loop.call_at(min(due_s, now_s + FRAME_SILENCE_MAX_S), self._look_for_silence)
+
+    def _close(self, reason: str, *, level: int = logging.WARNING, abort: bool = False) -> None:
         if reason and not self._closing:
-            logger.warning("connection of %s ends: %s", self.peer, reason)
+            logger.log(level, "connection of %s ends: %s", self.peer, reason)
         self._closing = True
+        self._is_working = False
         if self._transport is not None:
-            self._transport.close()
+            # A client that has gone silent may never take what it still has to be sent.
+            (self._transport.abort if abort else self._transport.close)()
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 

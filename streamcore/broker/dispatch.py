@@ -3,9 +3,10 @@
 import struct
 from typing import TYPE_CHECKING, Final
 
+from streamcore.broker.authentication import Authentication
 from streamcore.broker.handlers import HANDLERS
 from streamcore.broker.handlers.api_versions import own_versions
-from streamcore.broker.requests import Context, Peer
+from streamcore.broker.requests import CloseConnectionError, Context, Peer
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
@@ -25,12 +26,18 @@ REQUEST_MAX_BYTES: Final = 8 << 20
 PRODUCE_KEY: Final = 0
 
 
-async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) -> list[Buffer] | None:
+async def answer(
+    broker: "Broker", frame: bytearray | memoryview, peer: Peer, authentication: Authentication
+) -> list[Buffer] | None:
     """The whole response frame, in pieces, or None where there is none.
 
     Raises:
         MalformedMessageError, UnsupportedVersionError, CloseConnectionError: the connection ends.
     """
+    if authentication.takes_bare_tokens:
+        token = authentication.authenticate(bytes(frame)).token
+        # Who has failed is told by the end of the connection: a bare token has no place for more.
+        return None if authentication.failure else [bytearray(_SIZE.pack(len(token)) + token)]
     if len(frame) < _HEADER.size:
         raise MalformedMessageError(f"a request of {len(frame)} bytes is too short for a header")
     key, version, correlation_id = _HEADER.unpack_from(frame)
@@ -44,10 +51,12 @@ async def answer(broker: "Broker", frame: bytearray | memoryview, peer: Peer) ->
         raise UnsupportedVersionError(f"{api.name} v{version} is not served; {first_version} to {api.last_version} are")
     if len(frame) > REQUEST_MAX_BYTES and key != PRODUCE_KEY:
         raise MalformedMessageError(f"{api.name} with {len(frame)} bytes; at most {REQUEST_MAX_BYTES} are taken")
+    if (refusal := authentication.refusal(key)) is not None:
+        raise CloseConnectionError(refusal)
     view = memoryview(frame)
     client_id, position = _read_header(api, version, view)
     request = api.read_request(version, view, position)
-    response = await handler(broker, request, Context(version, client_id, peer))
+    response = await handler(broker, request, Context(version, client_id, peer, authentication))
     if response is None:
         return None
     out = Pieces(_SIZE_AND_CORRELATION.pack(0, correlation_id))

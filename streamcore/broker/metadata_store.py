@@ -44,8 +44,14 @@ class LocalMetadataStore:
                 content = json.loads(read_file(disk, self._path))
                 self._entries = {key: (entry["value"], int(entry["revision"])) for key, entry in content.items()}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                # Nothing here is worth not starting for: ids are made anew.
-                logger.error("%s is damaged (%s): the cluster begins with new ids", self._path, error)
+                # Nothing here is worth not starting for: ids are made anew. It is kept for whoever wants to look.
+                disk.rename(self._path, self._path + ".damaged")
+                logger.error(
+                    "%s is damaged (%s) and set aside as .damaged: the cluster begins with new ids, and without the "
+                    "users that were added to it",
+                    self._path,
+                    error,
+                )
 
     def get(self, key: str) -> tuple[Any, int]:
         return self._entries.get(key, (None, 0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamcore.errors import StreamcoreError
 
 if TYPE_CHECKING:
+    from streamcore.broker.authentication import Authentication
     from streamcore.broker.broker import Broker
 
 
@@ -27,6 +28,7 @@ class Context:
     version: int
     client_id: str
     peer: Peer
+    authentication: "Authentication"
 
 
 class CloseConnectionError(StreamcoreError):

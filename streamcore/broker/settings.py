@@ -61,8 +61,7 @@ class BrokerSettings:
         return dynamic
 
     def _combined(self, dynamic: Mapping[str, Mapping[str, str]]) -> BrokerConfig:
-        static = {name: text for name, text in self._static.format().items() if text is not None}
-        return BrokerConfig.parse({**static, **dynamic[ALL_BROKERS], **dynamic[self._node_name]})
+        return BrokerConfig.parse({**dynamic[ALL_BROKERS], **dynamic[self._node_name]}, base=self._static)
 
     def of(self, resource: str) -> Mapping[str, str]:
         """What has been set while running, of one node or of all.

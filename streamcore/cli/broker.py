@@ -62,6 +62,14 @@ def broker(
 
     Prints READY and the address when it can be used. A setting comes from --set, from the environment
     (STREAMCORE_BROKER_NUM_PARTITIONS), from --config, in this order. SIGTERM or Ctrl-C stops in order.
+
+    
+    TLS and logins, in the file of --config:
+      security.protocol = "SASL_SSL"            # or SSL, SASL_PLAINTEXT
+      ssl.keystore.location = "server.pem"      # private key and certificates
+      sasl.enabled.mechanisms = ["SCRAM-SHA-512", "PLAIN"]
+      [sasl.users]                              # the first ones; kafka-configs adds others, for SCRAM
+      admin = "a password"
     """
     from streamcore.broker.broker import Endpoint
     from streamcore.broker.config import BrokerConfig

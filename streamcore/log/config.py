@@ -93,6 +93,8 @@ def format_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value)
 
 
@@ -134,7 +136,7 @@ def _ratio(name: str, text: str) -> float:
     return value
 
 
-def _choice(*choices: str) -> _Parser:
+def choice(*choices: str) -> _Parser:
     def parse(name: str, text: str) -> str:
         if text not in choices:
             raise InvalidConfigError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
@@ -152,7 +154,7 @@ def _policy(name: str, text: str) -> frozenset[str]:
 
 TOPIC_SETTINGS: Final[dict[str, _Parser]] = {
     "cleanup.policy": _policy,
-    "compression.type": _choice("producer", "uncompressed", *COMPRESSIONS[1:]),
+    "compression.type": choice("producer", "uncompressed", *COMPRESSIONS[1:]),
     "delete.retention.ms": whole_number(0),
     "file.delete.delay.ms": whole_number(0),
     "flush.messages": whole_number(1),
@@ -162,7 +164,7 @@ TOPIC_SETTINGS: Final[dict[str, _Parser]] = {
     "max.message.bytes": whole_number(0, INT32_MAX),
     "message.timestamp.after.max.ms": whole_number(0),
     "message.timestamp.before.max.ms": whole_number(0),
-    "message.timestamp.type": _choice("CreateTime", "LogAppendTime"),
+    "message.timestamp.type": choice("CreateTime", "LogAppendTime"),
     "min.cleanable.dirty.ratio": _ratio,
     "min.compaction.lag.ms": whole_number(0),
     "min.insync.replicas": whole_number(1, INT32_MAX),

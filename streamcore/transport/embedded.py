@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamcore.broker import shared_nodes
+from streamcore.broker.authentication import Authentication
 from streamcore.broker.broker import Endpoint
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.offset_records import OffsetValue
@@ -256,7 +257,8 @@ class _LocalChannel:
         if broker is None:
             raise BrokerUnreachableError("the log in this process does not listen any more")
         _, handler, _ = HANDLERS[api.key]
-        return await handler(broker, request, Context(api.last_version, CLIENT_ID, _THIS_PROCESS))
+        authentication = Authentication(broker.config, broker.users, asyncio.get_running_loop().time)
+        return await handler(broker, request, Context(api.last_version, CLIENT_ID, _THIS_PROCESS, authentication))
 
     def moved(self) -> None:
         """There is only this one."""

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamcore.broker import fetch_sessions
+from streamcore.broker.authentication import Authentication
 from streamcore.broker.broker import Broker
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.fetch_sessions import EVICTION_MS, FetchSession, FetchSessions, Key, next_epoch
@@ -38,6 +39,10 @@ def partition(index: int, offset: int = 0) -> Any:
 
 def asked(*indexes: int) -> list[tuple[Key, Any]]:
     return [(("t", index), partition(index)) for index in indexes]
+
+
+def context_on(broker: Broker) -> Context:
+    return Context(11, "test", Peer("", 0), Authentication(broker.config, broker.users, lambda: 0.0))
 
 
 def answer(index: int, high_watermark: int = 0, *, records: bytes = NO_RECORDS, error: int = 0) -> tuple[Key, Any]:
@@ -217,7 +222,7 @@ class Consumer:
             forgotten_topics_data=[Fetch.ForgottenTopic(topic="t", partitions=forgotten)] if forgotten else [],
             **session,
         )
-        return await fetch(self.broker, request, Context(11, "test", Peer("", 0)))
+        return await fetch(self.broker, request, context_on(self.broker))
 
     def move(self, index: int, offset: int) -> None:
         self.offsets[index] = offset
@@ -333,7 +338,7 @@ def test_an_incremental_fetch_waits_and_is_woken_by_a_partition_that_it_does_not
         await consumer.ask(EVERYTHING)
         session = {"session_id": consumer.session_id, "session_epoch": consumer.epoch}
         request = Fetch.Request(max_wait_ms=3_600_000, min_bytes=1, max_bytes=EVERYTHING, topics=[], **session)
-        waiting = asyncio.create_task(fetch(broker, request, Context(11, "test", Peer("", 0))))
+        waiting = asyncio.create_task(fetch(broker, request, context_on(broker)))
         for _ in range(3):
             await asyncio.sleep(0)
         assert not waiting.done()

@@ -17,7 +17,10 @@ from streamcore.broker.handlers import (
     partitions,
     produce,
     producer_ids,
+    quotas,
     records,
+    sasl,
+    scram_credentials,
     topics,
 )
 from streamcore.broker.requests import Handler
@@ -25,7 +28,7 @@ from streamcore.protocol.messages import Api
 
 _FAMILIES = (
     api_versions, cluster, configs, coordinators, fetch, groups, leader_epochs, log_dirs, metadata, offsets,
-    partition_offsets, partitions, produce, producer_ids, records, topics,
+    partition_offsets, partitions, produce, producer_ids, quotas, records, sasl, scram_credentials, topics,
 )  # fmt: skip
 
 # API key -> the API, who answers it, and the first version that is served.

@@ -6,7 +6,7 @@ What changes is effective at once. Of a node's own settings those change that Ka
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from streamcore.broker.config import TOPIC_DEFAULTS
+from streamcore.broker.config import SECRETS, TOPIC_DEFAULTS
 from streamcore.broker.requests import Context
 from streamcore.broker.settings import ALL_BROKERS, DYNAMIC, SOURCE_BROKER, SOURCE_DEFAULT, SOURCE_TOPIC, Origin
 from streamcore.errors import InvalidConfigError, StreamcoreError
@@ -21,7 +21,7 @@ _Describe = messages.DescribeConfigs
 _Alter = messages.AlterConfigs
 _Incremental = messages.IncrementalAlterConfigs
 TOPIC, BROKER = 2, 4
-_BOOLEAN, _STRING, _INT, _LONG, _DOUBLE, _LIST = 1, 2, 3, 5, 6, 7
+_BOOLEAN, _STRING, _INT, _LONG, _DOUBLE, _LIST, _PASSWORD = 1, 2, 3, 5, 6, 7, 9
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 _TOPIC_TYPES: Final[Mapping[str, int]] = {
     "cleanup.policy": _LIST,
@@ -43,6 +43,16 @@ _BROKER_TYPES: Final[Mapping[str, int]] = {
     "log.retention.check.interval.ms": _LONG,
     "offsets.retention.check.interval.ms": _LONG,
     **{default: _TOPIC_TYPES.get(name, _LONG) for name, default in TOPIC_DEFAULTS.items()},
+    "connections.max.idle.ms": _LONG,
+    "connections.max.reauth.ms": _LONG,
+    "sasl.enabled.mechanisms": _LIST,
+    "security.protocol": _STRING,
+    "ssl.client.auth": _STRING,
+    "ssl.key.password": _PASSWORD,
+    "ssl.keystore.location": _STRING,
+    "ssl.keystore.type": _STRING,
+    "ssl.truststore.location": _STRING,
+    "ssl.truststore.type": _STRING,
 }
 
 
@@ -73,6 +83,7 @@ def _described(broker: "Broker", request: Any, resource: Any) -> Any:
             value=value,
             read_only=resource.resource_type == BROKER and name not in DYNAMIC,
             config_source=origins[0].source if origins else SOURCE_DEFAULT,
+            is_sensitive=resource.resource_type == BROKER and name in SECRETS,
             synonyms=[
                 _Describe.DescribeConfigsSynonym(name=origin.name, value=origin.value, source=origin.source)
                 for origin in origins
