@@ -1,7 +1,8 @@
 """What an app can set, with defaults, units and reasons."""
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -94,6 +95,8 @@ class AppConfig:
 
     id: str  # names the consumer group, the changelogs and the state directory
     broker: str = "embedded:./streamcore-data"  # embedded:DIR, memory: or kafka://host:port,…
+    # With kafka://, TLS and login under Kafka's or librdkafka's names, or the path of a properties file with them.
+    broker_config: Mapping[str, str] | str = field(default="", repr=False)
     store: str = "rocksdb://"  # rocksdb:// or memory://
     datadir: str = ""  # where tables live; empty: beside the embedded log, else ./{id}-data
     flush: Literal["interval", "always"] = "interval"  # when the embedded log reaches the disk itself

@@ -67,14 +67,14 @@ def with_session(
         @functools.wraps(function)
         def callback(*args: P.args, **kwargs: P.kwargs) -> None:
             settings = click.get_current_context().ensure_object(Settings)
-            url = settings.url()
+            url, client = settings.url(), settings.client()
             if not creates:
                 _check_directory(url)
 
             async def run() -> None:
                 from streamcore.transport import connect
 
-                transport = connect(url)
+                transport = connect(url, client=client)
                 _cancel_on_sigterm()
                 await transport.start()
                 try:

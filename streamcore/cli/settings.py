@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from streamcore.app import App
 
 DATA_DEFAULT = "streamcore-data"
+CLIENT_PREFIX = "STREAMCORE_CLIENT_"
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Settings:
 
     data: str | None = None
     broker: str | None = None
+    command_config: str | None = None
     json: bool = False
     debug: bool = False
     app: "App | None" = None  # the app whose own command line this is (`python app.py …`)
@@ -43,6 +45,25 @@ class Settings:
             return given
         return f"embedded:{DATA_DEFAULT}" if self.app is None else self.app.conf.broker
 
+    def client(self) -> dict[str, str]:
+        """Settings of TLS and login for a broker: the app's, then the file's, then the environment's.
+
+        Raises:
+            UsageError: a file that cannot be read.
+        """
+        from streamcore.transport.client_settings import client_settings
+
+        path = self.command_config or os.environ.get("STREAMCORE_COMMAND_CONFIG", "")
+        return {
+            **client_settings("" if self.app is None else self.app.conf.broker_config),
+            **client_settings(path),
+            **{
+                name.removeprefix(CLIENT_PREFIX).lower().replace("_", "."): value
+                for name, value in os.environ.items()
+                if name.startswith(CLIENT_PREFIX)
+            },
+        }
+
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     # An option that was not given must not undo the same option in the other place.
@@ -51,7 +72,7 @@ def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def common_parameters() -> list[click.Parameter]:
-    """--data, --broker, --json and --debug, which `Settings` keeps."""
+    """--data, --broker, --command-config, --json and --debug, which `Settings` keeps."""
     return [
         click.Option(
             ["--data"],
@@ -66,6 +87,14 @@ def common_parameters() -> list[click.Parameter]:
             expose_value=False,
             callback=_store,
             help="URL of the log: embedded:DIR means --data DIR.  [or $STREAMCORE_BROKER]",
+        ),
+        click.Option(
+            ["--command-config"],
+            metavar="FILE",
+            expose_value=False,
+            callback=_store,
+            help="Properties file for --broker kafka://…: security.protocol, sasl.*, ssl.*, as Kafka's tools take it."
+            "  [or $STREAMCORE_COMMAND_CONFIG, or $STREAMCORE_CLIENT_SASL_PASSWORD and the like]",
         ),
         click.Option(
             ["--json"],

@@ -96,6 +96,8 @@ def worker(
     options: dict[str, Any] = {}
     if (broker := settings.broker_given()) is not None:
         options["broker"] = broker
+    if client := Settings(app=app, command_config=settings.command_config).client():
+        options["broker_config"] = client
     if web_port is not None:
         options["web_port"] = web_port
     if without_web:

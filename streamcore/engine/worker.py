@@ -87,7 +87,9 @@ class Worker:
         self._on_recovery = on_recovery
         self.services = Services(
             config=config,
-            transport=transport if transport is not None else connect(config.broker, flush=config.flush, clock=clock),
+            transport=transport
+            if transport is not None
+            else connect(config.broker, flush=config.flush, clock=clock, client=config.broker_config),
             clock=clock,
             metrics=EngineMetrics(),
         )

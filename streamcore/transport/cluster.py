@@ -5,11 +5,18 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
-from streamcore.errors import BrokerUnreachableError, StreamcoreError, UnknownTopicError, UsageError
+from streamcore.errors import (
+    AuthenticationError,
+    BrokerUnreachableError,
+    StreamcoreError,
+    UnknownTopicError,
+    UsageError,
+)
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
 from streamcore.transport.broker_errors import RetriableError
+from streamcore.transport.client_settings import ClientSecurity
 from streamcore.transport.node_connection import NodeConnection
 from streamcore.types import TP
 
@@ -42,13 +49,19 @@ class TopicLayout(NamedTuple):
 class Cluster:
     """Connections are opened when they are needed, and again when they are lost."""
 
-    def __init__(self, bootstrap: Callable[[], list[tuple[str, int]]], client_id: str) -> None:
+    def __init__(
+        self, bootstrap: Callable[[], list[tuple[str, int]]], client_id: str, security: ClientSecurity
+    ) -> None:
         """
         Args:
             bootstrap: addresses to begin with, asked for anew whenever no known node answers.
+        Raises:
+            UsageError: the security leads to files that are none.
         """
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._security = security
+        self._tls = security.tls_context()
         self.nodes: dict[int, Node] = {}
         self.controller_id = -1
         self.layouts: dict[str, TopicLayout] = {}
@@ -57,7 +70,7 @@ class Cluster:
         self._coordinators: dict[str, int] = {}
 
     @classmethod
-    def parse(cls, addresses: str, client_id: str) -> "Cluster":
+    def parse(cls, addresses: str, client_id: str, security: ClientSecurity) -> "Cluster":
         """From `host:port,host:port`.
 
         Raises:
@@ -71,7 +84,7 @@ class Cluster:
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise UsageError(f"broker address {address!r} is not HOST:PORT, as in kafka://127.0.0.1:9092")
             bootstrap.append((host.strip("[]"), int(port)))
-        return cls(lambda: bootstrap, client_id)
+        return cls(lambda: bootstrap, client_id, security)
 
     async def close(self) -> None:
         connections, self._connections = list(self._connections.values()), {}
@@ -133,7 +146,7 @@ class Cluster:
         tps = list(tps)
         try:
             return await self.leaders(tps), {}
-        except BrokerUnreachableError as error:
+        except (BrokerUnreachableError, AuthenticationError) as error:
             return {}, dict.fromkeys(tps, error)
         except StreamcoreError:
             pass  # of one of them, which must not hide the others
@@ -228,7 +241,7 @@ class Cluster:
         async with self._opening.setdefault(place, asyncio.Lock()):
             known = self._connections.get(place)
             if known is None or not known.is_open:
-                known = NodeConnection(host, port, self._client_id)
+                known = NodeConnection(host, port, self._client_id, self._security, self._tls)
                 await known.open()
                 self._connections[place] = known
             return known

@@ -37,6 +37,7 @@ from streamcore.transport.base import (
 )
 from streamcore.transport.batches import decode_batches
 from streamcore.transport.broker_errors import RETRIABLE, RetriableError, check, error_of
+from streamcore.transport.client_settings import ClientSecurity
 from streamcore.transport.cluster import Cluster
 from streamcore.transport.commits import Commits
 from streamcore.transport.polls import Polls
@@ -64,17 +65,25 @@ class KafkaTransport:
     """Nothing is opened before `start`."""
 
     def __init__(
-        self, addresses: str | Callable[[], list[tuple[str, int]]], *, url: str = "", client_id: str = CLIENT_ID
+        self,
+        addresses: str | Callable[[], list[tuple[str, int]]],
+        *,
+        url: str = "",
+        client_id: str = CLIENT_ID,
+        security: ClientSecurity | None = None,
     ) -> None:
         """
         Args:
             addresses: `host:port,…`, or what is asked for them whenever no known node answers.
         Raises:
-            UsageError: the addresses are none.
+            UsageError: the addresses are none, or the security leads to files that are none.
         """
         self.url = url or f"kafka://{addresses}"
+        security = security or ClientSecurity()
         self._cluster = (
-            Cluster.parse(addresses, client_id) if isinstance(addresses, str) else Cluster(addresses, client_id)
+            Cluster.parse(addresses, client_id, security)
+            if isinstance(addresses, str)
+            else Cluster(addresses, client_id, security)
         )
         self._producer = WireProducer(self._cluster)
         self._commits = Commits(self._commit)

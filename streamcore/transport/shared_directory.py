@@ -6,13 +6,14 @@ host ends, one of those who would have listened takes the directory over, and th
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamcore.broker.broker import Endpoint
 from streamcore.broker.listener import listener_of
 from streamcore.errors import BrokerUnreachableError, DirectoryHeldError, LogOfflineError, StreamcoreError
 from streamcore.transport.base import GroupChannel
+from streamcore.transport.client_settings import ClientSecurity, client_settings
 from streamcore.transport.embedded import EmbeddedTransport
 from streamcore.transport.kafka import KafkaTransport
 
@@ -34,10 +35,14 @@ class SharedDirectoryTransport:
     Args:
         make: makes the transport for the directory in this process.
         path: of the directory.
+        client: settings of TLS and login, for a host that wants them of who joins.
     """
 
-    def __init__(self, make: Callable[[], EmbeddedTransport], path: str, url: str) -> None:
+    def __init__(
+        self, make: Callable[[], EmbeddedTransport], path: str, url: str, client: Mapping[str, str] | str = ""
+    ) -> None:
         self.url = url
+        self._client = client
         self._make = make
         self._path = path
         self._inner: EmbeddedTransport | KafkaTransport | None = None
@@ -83,7 +88,9 @@ class SharedDirectoryTransport:
         except DirectoryHeldError:
             if listener_of(self._path) is None:
                 raise
-        joined = KafkaTransport(self._addresses, url=self.url)
+        joined = KafkaTransport(
+            self._addresses, url=self.url, security=ClientSecurity.parse(client_settings(self._client))
+        )
         try:
             await joined.start()
         except BaseException:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from streamcore.errors import BrokerUnreachableError, StreamcoreError
+from streamcore.errors import AuthenticationError, BrokerUnreachableError, StreamcoreError
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.records.batch import NO_PRODUCER, record_count
@@ -162,7 +162,7 @@ class WireProducer:
                 await connection.send_only(_Produce, request, most=_BY_NAME)
                 return dict.fromkeys(batches, -1)
             response = await connection.ask(_Produce, request, most=_BY_NAME)
-        except BrokerUnreachableError as error:
+        except (BrokerUnreachableError, AuthenticationError) as error:
             for topic in topics:
                 self._cluster.forget(topic)
             return dict.fromkeys(batches, error)
