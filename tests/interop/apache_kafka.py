@@ -3,7 +3,7 @@
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,10 +24,11 @@ _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,\
+SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={directory}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
@@ -42,22 +43,32 @@ _JVM: Final = ("-Xms256m", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialG
 
 
 @contextmanager
-def apache_kafka(directory: Path) -> Iterator[Cluster]:
+def apache_kafka(
+    directory: Path, *, protocols: Sequence[str] = (), settings: str = "", format_options: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """A running Apache Kafka, killed at the end.
 
     Args:
         directory: empty; Kafka's settings, its data and its output go there.
+        protocols: of listeners beside that for PLAINTEXT, which are in the cluster's `secured`.
+        settings: further properties.
+        format_options: of the tool that prepares the directory.
     """
     classpath = kafka_classpath()
     for attempt in range(1, _START_ATTEMPTS + 1):
-        port, controller_port = free_ports(2)
+        port, controller_port, *ports = free_ports(2 + len(protocols))
+        secured = {protocol: f"127.0.0.1:{number}" for protocol, number in zip(protocols, ports, strict=True)}
+        listeners = [f"PLAINTEXT://127.0.0.1:{port}", *(f"{name}://{place}" for name, place in secured.items())]
         home = directory / f"attempt-{attempt}"
         home.mkdir()
         properties = home / "server.properties"
-        properties.write_text(_PROPERTIES.format(port=port, controller_port=controller_port, directory=home))
+        properties.write_text(
+            _PROPERTIES.format(listeners=",".join(listeners), controller_port=controller_port, directory=home)
+            + settings
+        )
         # 22 characters of base 64, as Kafka wants it; one that begins with - would look like an option.
         cluster_id = "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        run_kafka("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
+        run_kafka("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties), *format_options)
         output = home / "output"
         with output.open("wb") as sink:
             process = subprocess.Popen(
@@ -65,7 +76,7 @@ def apache_kafka(directory: Path) -> Iterator[Cluster]:
             )
         try:
             if _starts(process, port):
-                yield Cluster(NAME, f"127.0.0.1:{port}")
+                yield Cluster(NAME, f"127.0.0.1:{port}", secured)
                 return
         finally:
             process.kill()

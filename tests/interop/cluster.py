@@ -6,8 +6,8 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +24,7 @@ _numbers = itertools.count(1)
 class Cluster:
     name: str
     bootstrap: str  # host:port
+    secured: Mapping[str, str] = field(default_factory=dict)  # security protocol -> host:port
 
     @property
     def address(self) -> tuple[str, int]:
