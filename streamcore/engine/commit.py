@@ -68,7 +68,7 @@ class Snapshot:
 
 
 async def commit(snapshot: Snapshot) -> None:
-    """Commit everything that the group's runs have done; they stand still meanwhile, or are free of state.
+    """Commit what the group's runs had done at the moment of the snapshot; they go on meanwhile.
 
     Raises:
         StreamcoreError: the log or the store did not take it; nothing is forgotten, and it can be called again.

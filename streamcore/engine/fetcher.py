@@ -43,7 +43,10 @@ class Fetcher:
         run.obey_restart()
         while not run.stopping:
             wanted = {source.tp: source.fetch_position for source in run.inputs if source.is_empty}
-            fetched = await transport.fetch(wanted, max_bytes=self._max_bytes, max_wait_ms=0)
+            fetched: list[Fetched] = []
+            # Where the last fetch has reached the end, this one can wait there for more.
+            if not all(source.is_caught_up for source in run.inputs):
+                fetched = await transport.fetch(wanted, max_bytes=self._max_bytes, max_wait_ms=0)
             await asyncio.sleep(0)  # every partition has its turn
             if run.group.wanted:
                 await run.park()

@@ -69,6 +69,12 @@ class Sent:
         return (yield from self._future.__await__())
 
 
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
 class CommitGroup:
     """The unit of commit in one stream task."""
 
@@ -85,6 +91,7 @@ class CommitGroup:
         self.merged_into: CommitGroup | None = None
         self.lock = asyncio.Lock()  # held by a commit
         self.flush_lock = asyncio.Lock()  # outputs reach the log in the order in which they were sent
+        self._committing: Outbox = {}  # what the commit under way has not sent yet; before anything newer
         self._predecessors: list[CommitGroup] = []
         self._open = asyncio.Event()  # runs may go on
         self._open.set()
@@ -119,6 +126,8 @@ class CommitGroup:
             self._progress.set()
         if self.outbox_records >= OUTBOX_MAX_RECORDS and not self._hurry.is_set():
             self.hurry()
+            if self.lock.locked():  # the commit under way takes its time, and memory is bounded
+                self._hold()
 
     def progressed(self) -> None:
         """Something happened since the last commit."""
@@ -147,9 +156,7 @@ class CommitGroup:
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        _wake(waiters)
 
     async def wait_open(self) -> None:
         """Stand still while a commit is under way."""
@@ -177,7 +184,7 @@ class CommitGroup:
     @property
     def has_progress(self) -> bool:
         """Something has been done that is not committed yet."""
-        return self._progress.is_set() or self.wanted
+        return self._progress.is_set() or self.wanted or self.lock.locked()
 
     # -- the commit ----------------------------------------------------------------------------------------------------
 
@@ -217,24 +224,37 @@ class CommitGroup:
     def _is_still(self) -> bool:
         return all(run.can_commit for run in self.runs)
 
-    async def commit_when_still(self) -> None:
-        """Wait until every run stands between two events, commit, let them go on."""
+    def _hold(self) -> None:
+        """Have every run stand still at its next boundary."""
         self.wanted = True
         self._open.clear()
+        for run in self.runs:
+            run.interrupt()
+
+    def _let_go(self) -> None:
+        self.wanted = False
+        self._open.set()
+        for run in self.runs:
+            run.refresh_interrupt()
+
+    async def _wait_for_predecessors(self) -> None:
+        """A commit or a flush that began before its group was merged into this one comes first."""
+        while self._predecessors:
+            predecessor = self._predecessors[-1]
+            async with predecessor.lock, predecessor.flush_lock:
+                self._predecessors.remove(predecessor)
+
+    async def commit_when_still(self) -> None:
+        """Wait until every run stands between two events, see what is to be committed, let them go on, commit it."""
         is_committed = False
         try:
             while self.merged_into is None:
-                for run in self.runs:
-                    run.interrupt()
+                self._hold()
                 if not self._is_still:
                     self._parked.clear()
                     await self._parked.wait()
                     continue
-                while self._predecessors:
-                    # A commit or a flush that began before its group was merged into this one comes first.
-                    predecessor = self._predecessors[-1]
-                    async with predecessor.lock, predecessor.flush_lock:
-                        self._predecessors.remove(predecessor)
+                await self._wait_for_predecessors()
                 async with self.lock:
                     # Waiting for a lock gives a run that has just been absorbed the time to begin an event.
                     if self._is_still and self.merged_into is None:
@@ -246,19 +266,20 @@ class CommitGroup:
             if not is_committed:
                 self._progress.set()
             self.commits += 1
-            self.wanted = False
-            self._last_commit_s = asyncio.get_running_loop().time()
-            self._open.set()
             self._wake_waiters()
-            for run in self.runs:
-                run.refresh_interrupt()
+            self._let_go()
 
     async def _commit(self) -> None:
+        self._last_commit_s = asyncio.get_running_loop().time()
         try:
             snapshot = Snapshot(self)
         except ValueRefusedError as error:
             await self._refuse(error)
             return
+        # What the runs do from here on belongs to the next commit, and so does whoever begins to wait for one.
+        waiters, self._waiters = self._waiters, []
+        self._committing = snapshot.outbox
+        self._let_go()
         delay = 0.05
         try:
             while True:
@@ -272,17 +293,21 @@ class CommitGroup:
                 except GroupMembershipError as error:
                     # The group meets, and the next generation may have this task too. If not, the task is ended here.
                     logger.debug("commit of partition %d waits for the group: %s", self.task.partition, error)
+                    self._hold()
                     self.services.on_refused_commit()
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, MEETING_RETRY_MAX_S)
                 except (StreamcoreError, OSError) as error:
                     # Nothing is lost: rows, offsets and outputs stay where they are, and the input waits in the log.
                     self.services.metrics.commit_errors[()] += 1
+                    self._hold()
                     self._fails(error)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, RETRY_MAX_S)
         finally:
+            self._committing = {}
             self._put_back(snapshot.outbox)
+            _wake(waiters)
 
     def _fails(self, error: Exception) -> None:
         if self.failing is None:
@@ -300,7 +325,15 @@ class CommitGroup:
             # It has been changed in place after it was set; there is no event to blame.
             for run in self.runs:
                 run.failures.give_up(error)
-        await self._roll_back(None)
+        group = self
+        while group.merged_into is not None:
+            group = group.merged_into
+        if group is self:
+            await self._roll_back(None)
+            return
+        # Another agent has come to use the tables while this commit was under way.
+        async with group.lock:
+            await group._roll_back(None)
 
     async def flush(self) -> None:
         """Send what is in the outbox.
@@ -309,6 +342,7 @@ class CommitGroup:
             StreamcoreError: a partition did not take its records; they are in the outbox again.
         """
         async with self.flush_lock:
+            await self.produce(self._committing)
             taken, self.outbox, self.outbox_records = self.outbox, {}, 0
             try:
                 await self.produce(taken)
@@ -351,6 +385,7 @@ class CommitGroup:
 
     async def roll_back(self, failed: "Run") -> None:
         """Back to the last commit: rows, outputs and places; every run of the group begins again from there."""
+        await self._wait_for_predecessors()
         async with self.lock:  # a commit under way belongs to what came before the error
             await self._roll_back(failed)
 
