@@ -78,9 +78,9 @@ async def describe_topic_partitions(broker: "Broker", request: Any, context: Con
         )
         limit -= last - first
         if last < meta.partitions:
-            cursor = _Topics.ResponseCursor(topic_name=name, partition_index=last)
+            cursor = _Topics.Cursor(topic_name=name, partition_index=last)
         elif limit <= 0 and name != names[-1]:
-            cursor = _Topics.ResponseCursor(topic_name=names[names.index(name) + 1], partition_index=0)
+            cursor = _Topics.Cursor(topic_name=names[names.index(name) + 1], partition_index=0)
         if limit <= 0:
             break
     return _Topics.Response(topics=topics, next_cursor=cursor)
