@@ -1,0 +1,4 @@
+@FunctionalInterface
+interface Check {
+    void run(Place place) throws Exception;
+}
