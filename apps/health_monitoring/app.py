@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import streamcore as sc
+from apps.health_monitoring.collectd import Collected, ValueList, machine
 from apps.health_monitoring.fleet import run_fleet
+from apps.health_monitoring.forwarded_lines import read_line
 from apps.health_monitoring.metrics_agent import read_metrics
 from apps.health_monitoring.models import Health, LogLine, Metrics, Stats, Usual
 from apps.health_monitoring.notifiers import Alertmanager, Notifier, Terminal, Webhook
@@ -54,6 +56,15 @@ syslog = app.topic("syslog", key_type=str, value_type=LogLine, key=LogLine.host,
 health = app.topic("health", key_type=str, value_type=Health, key=Health.host, partitions=8)
 alarms = app.topic("alarms", key_type=str, value_type=Alarm, key=Alarm.key, partitions=8, compacting=True)
 
+# Filled by others, from any machine that reaches the log: collectd's write_kafka (`Format JSON`) and rsyslog's omkafka.
+# Their records have the log's own time, for a sender's clock may be off, and lie in any partition, so they go on from
+# there by host.
+_ARRIVAL = {"message.timestamp.type": "LogAppendTime"}
+collectd = app.topic("collectd", value_type=list[ValueList], partitions=8, config=_ARRIVAL)
+collectd_hosts = app.topic("collectd-hosts", key_type=str, value_type=ValueList, key=machine, partitions=8)
+rsyslog = app.topic("rsyslog", value_type=bytes, partitions=8, config=_ARRIVAL)
+
+collected = app.Table("collected", default=Collected, help="what collectd has told of a host")
 minutes = app.Table("minutes", default=Stats, help="each host's current minute").tumbling(60, grace=10)
 usual = app.Table("usual", default=Usual, help="what is usual for a host")
 
@@ -85,6 +96,36 @@ async def tell(stream: sc.Stream) -> None:
     async for alarm in stream:
         for notifier in notifiers():
             await notifier.notify(alarm)
+
+
+# -- readings and lines of other programs ------------------------------------------------------------------------------
+
+
+@app.agent(collectd, sink=[collectd_hosts])
+async def sort_by_host(stream: sc.Stream) -> AsyncIterator[ValueList]:
+    """collectd's values, each to its host's partition."""
+    async for values in stream:
+        for one in values:
+            yield one
+
+
+@app.agent(collectd_hosts, sink=[metrics])
+async def put_together(stream: sc.Stream) -> AsyncIterator[Metrics]:
+    """A reading for each round of a host's values."""
+    async for values in stream:
+        host = machine(values)
+        before = collected[host]
+        due = before.is_due(values)
+        if due and (reading := before.reading(host, values.time)) is not None:
+            yield reading
+        collected[host] = before.with_values(values, told=values.time if due else None)
+
+
+@app.agent(rsyslog, sink=[syslog])
+async def read_lines(stream: sc.Stream) -> AsyncIterator[LogLine]:
+    """rsyslog's lines, in whatever form they are."""
+    async for event in stream.events():
+        yield read_line(event.value, datetime.fromtimestamp(event.timestamp / 1000, UTC), socket.gethostname())
 
 
 # -- where alarms go ---------------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ SCAN_BUDGET = 0.02  # of one core, for looking at every process: with thousands 
 # Always full by their nature, so "90 % used" says nothing of them.
 _READ_ONLY_FILESYSTEMS = {"squashfs", "iso9660", "udf", "cramfs", "erofs"}
 # Traffic that a real interface counts too, or that never leaves the machine.
-_VIRTUAL_INTERFACE = re.compile(r"lo\d*$|veth|docker|br-|virbr|cni|flannel|cali|vnet|tap|dummy|ifb")
+VIRTUAL_INTERFACE = re.compile(r"lo\d*$|veth|docker|br-|virbr|cni|flannel|cali|vnet|tap|dummy|ifb")
 # Layers above real disks, whose bytes would count twice.
-_VIRTUAL_DISK = re.compile(r"loop|ram|zram|dm-|md\d|sr\d|fd\d")
+VIRTUAL_DISK = re.compile(r"loop|ram|zram|dm-|md\d|sr\d|fd\d")
 
 FAILURES = Counter("metrics_agent_failures", "Probes that failed; their fields are left out of the reading.", ["probe"])
 
@@ -206,14 +206,14 @@ def _mounts() -> list[str]:
 
 def _disk_bytes() -> tuple[int, int]:
     counters = psutil.disk_io_counters(perdisk=True) or {}
-    real = [name for name in counters if not _VIRTUAL_DISK.match(name) and os.path.exists(f"/sys/block/{name}")]
-    names = real or [name for name in counters if not _VIRTUAL_DISK.match(name)]
+    real = [name for name in counters if not VIRTUAL_DISK.match(name) and os.path.exists(f"/sys/block/{name}")]
+    names = real or [name for name in counters if not VIRTUAL_DISK.match(name)]
     return sum(counters[name].read_bytes for name in names), sum(counters[name].write_bytes for name in names)
 
 
 def _network_bytes() -> tuple[int, int]:
     counters = psutil.net_io_counters(pernic=True)
-    names = [name for name in counters if not _VIRTUAL_INTERFACE.match(name)]
+    names = [name for name in counters if not VIRTUAL_INTERFACE.match(name)]
     return sum(counters[name].bytes_recv for name in names), sum(counters[name].bytes_sent for name in names)
 
 

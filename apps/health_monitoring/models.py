@@ -118,7 +118,7 @@ class LogLine(Record):
     message_id: str | None = None
     message: str = ""
     structured: dict[str, dict[str, str | list[str]]] = {}  # SD-ID -> name -> value, or values  # noqa: RUF012
-    format: Literal["rfc3164", "rfc5424", "raw"] = "rfc3164"
+    format: Literal["rfc3164", "rfc5424", "raw", "json"] = "rfc3164"
     raw: str | None = None  # the whole line, only where it could not be read
     claimed: datetime | None = None  # the sender's time, where `time` is not it
     truncated: bool = False  # longer than the receiver takes; the rest is gone

@@ -94,11 +94,15 @@ def parse(
         if not (has_pri or dated):
             line.format, line.raw, line.message = "raw", text, text
     if stamp is not None:
-        if check_clock and not -CLOCK_BEHIND_MAX <= stamp - received <= CLOCK_AHEAD_MAX:
-            line.claimed = stamp
-        else:
-            line.time = stamp
+        line.time, line.claimed = believed_time(stamp, received) if check_clock else (stamp, None)
     return line
+
+
+def believed_time(stamp: datetime, received: datetime) -> tuple[datetime, datetime | None]:
+    """A line's time, and what its sender claims where that is not it: a clock that is far off is not believed."""
+    if -CLOCK_BEHIND_MAX <= stamp - received <= CLOCK_AHEAD_MAX:
+        return stamp, None
+    return received, stamp
 
 
 def _text(data: bytes) -> str:
