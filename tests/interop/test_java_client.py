@@ -70,6 +70,8 @@ SUBJECTS: Final = [
     "admin-remove-members",
     "admin-cluster",
     "admin-log-dirs",
+    "admin-replicas",
+    "admin-config-resources",
 ]
 ASSIGNORS: Final = {
     "eager": "org.apache.kafka.clients.consumer.RangeAssignor",

@@ -19,6 +19,7 @@ from streamcore.broker.handlers import (
     producer_ids,
     quotas,
     records,
+    replicas,
     sasl,
     scram_credentials,
     topics,
@@ -28,7 +29,7 @@ from streamcore.protocol.messages import Api
 
 _FAMILIES = (
     api_versions, cluster, configs, coordinators, fetch, groups, leader_epochs, log_dirs, metadata, offsets,
-    partition_offsets, partitions, produce, producer_ids, quotas, records, sasl, scram_credentials, topics,
+    partition_offsets, partitions, produce, producer_ids, quotas, records, replicas, sasl, scram_credentials, topics,
 )  # fmt: skip
 
 # API key -> the API, who answers it, and the first version that is served.

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _Cluster = messages.DescribeCluster
 _Topics = messages.DescribeTopicPartitions
-_Reassignments = messages.ListPartitionReassignments
 _BROKERS = 1
 PARTITIONS_MAX = 2000  # of one answer, as Kafka's max.request.partition.size.limit; a cursor leads on
 
@@ -86,13 +85,7 @@ async def describe_topic_partitions(broker: "Broker", request: Any, context: Con
     return _Topics.Response(topics=topics, next_cursor=cursor)
 
 
-async def list_partition_reassignments(broker: "Broker", request: Any, context: Context) -> Any:
-    """Replicas do not move on a cluster of one node."""
-    return _Reassignments.Response()
-
-
 HANDLERS = {
     _Cluster: describe_cluster,
     _Topics: describe_topic_partitions,
-    _Reassignments: list_partition_reassignments,
 }

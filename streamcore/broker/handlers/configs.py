@@ -1,4 +1,5 @@
-"""DescribeConfigs 1-4, AlterConfigs 0-2, IncrementalAlterConfigs 0-1: settings with their defaults and sources.
+"""DescribeConfigs 1-4, AlterConfigs 0-2, IncrementalAlterConfigs 0-1, ListConfigResources 0-1: settings with their
+defaults and sources.
 
 What changes is effective at once. Of a node's own settings those change that Kafka lets change; "" names all nodes.
 """
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamcore.broker.config import SECRETS, TOPIC_DEFAULTS
 from streamcore.broker.requests import Context
-from streamcore.broker.settings import ALL_BROKERS, DYNAMIC, SOURCE_BROKER, SOURCE_DEFAULT, SOURCE_TOPIC, Origin
+from streamcore.broker.settings import ALL_BROKERS, DYNAMIC, SOURCE_BROKER, SOURCE_DEFAULT, SOURCE_STATIC, SOURCE_TOPIC, Origin
 from streamcore.errors import InvalidConfigError, StreamcoreError
 from streamcore.log.config import LogConfig
 from streamcore.protocol import messages
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _Describe = messages.DescribeConfigs
 _Alter = messages.AlterConfigs
 _Incremental = messages.IncrementalAlterConfigs
+_List = messages.ListConfigResources
 TOPIC, BROKER = 2, 4
 _BOOLEAN, _STRING, _INT, _LONG, _DOUBLE, _LIST, _PASSWORD = 1, 2, 3, 5, 6, 7, 9
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
@@ -121,10 +123,15 @@ def _entries(broker: "Broker", resource_type: int, name: str) -> Iterable[_Entry
     if resource_type == BROKER:
         dynamic = broker.settings.of(name)
         values_: Mapping[str, str | None] = dynamic if name == ALL_BROKERS else broker.config.format()
-        return [
+        entries: list[_Entry] = [
             (key, value, _broker_origins(broker, name, key), _BROKER_TYPES.get(key, _INT))
             for key, value in values_.items()
         ]
+        if name != ALL_BROKERS:
+            address = f"{broker.config.security_protocol}://{broker.endpoint.host}:{broker.endpoint.port}"
+            origin = Origin("advertised.listeners", address, SOURCE_STATIC)
+            entries.append((origin.name, address, [origin], _STRING))
+        return entries
     raise _RefusedError(ErrorCode.INVALID_REQUEST, f"resources of type {resource_type} have no settings here")
 
 
@@ -222,9 +229,19 @@ def _alter(broker: "Broker", resource_type: int, name: str, changes_of: Any, *, 
         LogConfig.parse({key: value for key, value in {**known, **changes}.items() if value is not None})
     else:
         broker.node.alter_config(name, changes)
+async def list_config_resources(broker: "Broker", request: Any, context: Context) -> Any:
+    """The topics and this node. Version 0 asks for client metrics alone, of which there are none."""
+    wanted = set(request.resource_types or (TOPIC, BROKER)) if context.version > 0 else set()
+    found = [(TOPIC, name) for name in sorted(broker.node.topics)] + [(BROKER, str(broker.config.node_id))]
+    return _List.Response(
+        config_resources=[
+            _List.ConfigResource(resource_name=name, resource_type=kind) for kind, name in found if kind in wanted
+        ]
+    )
 
 
 HANDLERS = {
+    _List: list_config_resources,
     _Describe: describe_configs,
     _Alter: alter_configs,
     _Incremental: incremental_alter_configs,

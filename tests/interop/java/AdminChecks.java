@@ -2,8 +2,10 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.AlterConfigOp.OpType;
@@ -15,33 +17,42 @@ import org.apache.kafka.clients.admin.DescribeClusterResult;
 import org.apache.kafka.clients.admin.DescribeConfigsOptions;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.GroupListing;
+import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
 import org.apache.kafka.clients.admin.ListConsumerGroupOffsetsSpec;
 import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
 import org.apache.kafka.clients.admin.LogDirDescription;
 import org.apache.kafka.clients.admin.MemberDescription;
 import org.apache.kafka.clients.admin.MemberToRemove;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.QuorumInfo;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.RemoveMembersFromConsumerGroupOptions;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.TopicPartitionInfo;
+import org.apache.kafka.common.TopicPartitionReplica;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.GroupSubscribedToTopicException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
+import org.apache.kafka.common.errors.InvalidReplicaAssignmentException;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
 import org.apache.kafka.common.errors.InvalidTopicException;
+import org.apache.kafka.common.errors.LogDirNotFoundException;
+import org.apache.kafka.common.errors.NoReassignmentInProgressException;
 import org.apache.kafka.common.errors.OffsetOutOfRangeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownMemberIdException;
@@ -63,6 +74,8 @@ final class AdminChecks {
         checks.put("admin-remove-members", AdminChecks::removeMembers);
         checks.put("admin-cluster", AdminChecks::cluster);
         checks.put("admin-log-dirs", AdminChecks::logDirs);
+        checks.put("admin-replicas", AdminChecks::replicas);
+        checks.put("admin-config-resources", AdminChecks::configResources);
     }
 
     private static void topics(Place place) throws Exception {
@@ -102,7 +115,7 @@ final class AdminChecks {
             Place.expectError(
                 InvalidReplicationFactorException.class, () -> Place.get(created.get(place.name() + "-many")));
             Place.expectError(InvalidConfigurationException.class, () -> Place.get(created.get(place.name() + "-bad")));
-            Place.expectError(org.apache.kafka.common.errors.InvalidReplicaAssignmentException.class,
+            Place.expectError(InvalidReplicaAssignmentException.class,
                 () -> Place.get(created.get(place.name() + "-assigned")));
             Place.get(admin.createTopics(
                 List.of(new NewTopic(place.name(), 1, (short) 1)), new CreateTopicsOptions().validateOnly(true)).all());
@@ -345,6 +358,57 @@ final class AdminChecks {
                 });
             }
             Place.expect("partitions", Set.of("0 has records", "1 is empty"), seen);
+        }
+    }
+
+    /** On one node nothing can move, and whoever asks for it is told so. */
+    private static void replicas(Place place) throws Exception {
+        place.createTopic(1);
+        TopicPartition first = place.partition(0);
+        TopicPartition none = new TopicPartition(place.name() + "-none", 0);
+        try (Admin admin = place.admin()) {
+            int node = Place.get(admin.describeCluster().nodes()).iterator().next().id();
+            Map<TopicPartition, Optional<Throwable>> elected =
+                Place.get(admin.electLeaders(ElectionType.PREFERRED, Set.of(first, none)).partitions());
+            Place.expect("election", ElectionNotNeededException.class, elected.get(first).orElseThrow().getClass());
+            Place.expect("election of nothing", UnknownTopicOrPartitionException.class,
+                elected.get(none).orElseThrow().getClass());
+            Place.get(admin.electLeaders(ElectionType.PREFERRED, null).all());
+            Optional<NewPartitionReassignment> here = Optional.of(new NewPartitionReassignment(List.of(node)));
+            Optional<NewPartitionReassignment> there = Optional.of(new NewPartitionReassignment(List.of(node + 1)));
+            Place.get(admin.alterPartitionReassignments(Map.of(first, here)).all());
+            Place.expectError(InvalidReplicaAssignmentException.class,
+                () -> Place.get(admin.alterPartitionReassignments(Map.of(first, there)).all()));
+            Place.expectError(NoReassignmentInProgressException.class,
+                () -> Place.get(admin.alterPartitionReassignments(Map.of(first, Optional.empty())).all()));
+            Place.expectError(UnknownTopicOrPartitionException.class,
+                () -> Place.get(admin.alterPartitionReassignments(Map.of(none, here)).all()));
+            Place.expect("reassignments", Map.of(), Place.get(admin.listPartitionReassignments().reassignments()));
+            String directory = Place.get(admin.describeLogDirs(List.of(node)).allDescriptions()).get(node)
+                .keySet().iterator().next();
+            TopicPartitionReplica replica = new TopicPartitionReplica(place.name(), 0, node);
+            Place.get(admin.alterReplicaLogDirs(Map.of(replica, directory)).all());
+            Place.expectError(LogDirNotFoundException.class,
+                () -> Place.get(admin.alterReplicaLogDirs(Map.of(replica, directory + "-none")).all()));
+            QuorumInfo quorum = Place.get(admin.describeMetadataQuorum().quorumInfo());
+            Place.expect("leader", node, quorum.leaderId());
+            Place.expect("voters", List.of(node),
+                quorum.voters().stream().map(QuorumInfo.ReplicaState::replicaId).toList());
+        }
+    }
+
+    private static void configResources(Place place) throws Exception {
+        place.createTopic(1);
+        try (Admin admin = place.admin()) {
+            String node = Place.get(admin.describeCluster().nodes()).iterator().next().idString();
+            Collection<ConfigResource> topics =
+                Place.get(admin.listConfigResources(Set.of(ConfigResource.Type.TOPIC), new ListConfigResourcesOptions()).all());
+            Place.expect("the topic", true,
+                topics.contains(new ConfigResource(ConfigResource.Type.TOPIC, place.name())));
+            Place.expect("topics only", Set.of(ConfigResource.Type.TOPIC),
+                topics.stream().map(ConfigResource::type).collect(Collectors.toSet()));
+            Place.expect("this node", true, Place.get(admin.listConfigResources().all())
+                .contains(new ConfigResource(ConfigResource.Type.BROKER, node)));
         }
     }
 }
