@@ -22,8 +22,8 @@ _START_ATTEMPTS: Final = 3
 # number of internal partitions, and the wait for more members before a group's first rebalance.
 _PROPERTIES: Final = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={node_id}
+controller.quorum.voters={node_id}@127.0.0.1:{controller_port}
 listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
@@ -44,14 +44,19 @@ _JVM: Final = ("-Xms256m", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialG
 
 @contextmanager
 def apache_kafka(
-    directory: Path, *, protocols: Sequence[str] = (), settings: str = "", format_options: Sequence[str] = ()
+    directory: Path,
+    *,
+    protocols: Sequence[str] = (),
+    settings: str = "",
+    format_options: Sequence[str] = (),
+    node_id: int = 1,
 ) -> Iterator[Cluster]:
     """A running Apache Kafka, killed at the end.
 
     Args:
         directory: empty; Kafka's settings, its data and its output go there.
         protocols: of listeners beside that for PLAINTEXT, which are in the cluster's `secured`.
-        settings: further properties.
+        settings: further properties; the last of two lines for one setting counts.
         format_options: of the tool that prepares the directory.
     """
     classpath = kafka_classpath()
@@ -63,7 +68,7 @@ def apache_kafka(
         home.mkdir()
         properties = home / "server.properties"
         properties.write_text(
-            _PROPERTIES.format(listeners=",".join(listeners), controller_port=controller_port, directory=home)
+            _PROPERTIES.format(listeners=",".join(listeners), controller_port=controller_port, directory=home, node_id=node_id)
             + settings
         )
         # 22 characters of base 64, as Kafka wants it; one that begins with - would look like an option.
