@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from apps.health_monitoring.models import LogLine
 from apps.health_monitoring.syslog_receiver import SyslogReceiver
+from tests.interop.debian import library_environment, unpacked
 
 pytestmark = pytest.mark.interop
 
@@ -40,18 +40,9 @@ def rsyslogd(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[
     installed = shutil.which("rsyslogd", path="/usr/sbin:/sbin:/usr/bin")
     if installed:
         return [installed], dict(os.environ)
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        missing("rsyslogd")
-    root = tmp_path_factory.mktemp("rsyslog")
-    packages = ["rsyslog", "libestr0", "libfastjson4", "liblognorm5"]
-    fetched = subprocess.run(["apt-get", "download", *packages], cwd=root, capture_output=True, text=True, timeout=120)
-    if fetched.returncode:
-        missing(f"rsyslogd, and `apt-get download` failed: {fetched.stderr.strip()[-200:]}")
-    for archive in root.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
-    modules = next(root.glob("usr/lib/*/rsyslog"))
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(modules.parent)}
-    return [str(root / "usr/sbin/rsyslogd"), "-M", str(modules)], environment
+    root = unpacked(tmp_path_factory.mktemp("rsyslog"), "rsyslog", "libestr0", "libfastjson4", "liblognorm5")
+    (modules,) = root.glob("usr/lib/*/rsyslog")
+    return [str(root / "usr/sbin/rsyslogd"), "-M", str(modules)], library_environment(root)
 
 
 class Inbox:

@@ -120,9 +120,7 @@ async def describe_quorum(broker: "Broker", request: Any, context: Context) -> A
                     )
                 )
                 continue
-            voter = _Quorum.ReplicaState(
-                replica_id=node_id, log_end_offset=0, last_caught_up_timestamp=now_ms
-            )
+            voter = _Quorum.ReplicaState(replica_id=node_id, log_end_offset=0, last_caught_up_timestamp=now_ms)
             partitions.append(
                 _Quorum.ResponsePartitionData(
                     partition_index=0,
