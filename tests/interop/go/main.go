@@ -1,6 +1,7 @@
 // A client of the brokers under test, with franz-go.
 //
 //	franz-go-client check SUBJECT BOOTSTRAP NAME
+//	franz-go-client produce BOOTSTRAP TOPIC COUNT
 //	franz-go-client member BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS HEARTBEAT_INTERVAL_MS
 //
 // check does one thing and says what was wrong; NAME begins the names of the topics and groups that it makes. member
@@ -29,6 +30,10 @@ func main() {
 		if err := check(ctx, arguments[2], arguments[3]); err != nil {
 			fail(err)
 		}
+	case len(arguments) == 4 && arguments[0] == "produce":
+		if err := produce(arguments[1], arguments[2], arguments[3]); err != nil {
+			fail(err)
+		}
 	case len(arguments) == 6 && arguments[0] == "member":
 		if err := member(arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]); err != nil {
 			fail(err)
@@ -38,7 +43,7 @@ func main() {
 			fmt.Println(name)
 		}
 	default:
-		fail(fmt.Errorf("usage: check SUBJECT BOOTSTRAP NAME | member BOOTSTRAP TOPIC GROUP SESSION_MS HEARTBEAT_MS"))
+		fail(fmt.Errorf("usage: check SUBJECT BOOTSTRAP NAME | produce BOOTSTRAP TOPIC COUNT | member BOOTSTRAP TOPIC GROUP SESSION_MS HEARTBEAT_MS"))
 	}
 }
 
