@@ -1,4 +1,4 @@
-"""Where replicas and leaders are on a cluster of one node: where they are they stay, and who would move them is told so.
+"""Where replicas and leaders are on a cluster of one node: where they are they stay, and who would move them hears so.
 
 ElectLeaders 0-2 (the leader is the preferred one already), AlterPartitionReassignments 0-1 and
 ListPartitionReassignments 0 (to this node is where they are), AlterReplicaLogDirs 1-2 (there is one directory),
