@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.interop.kafka_jars import missing
 
-_DOWNLOAD_SECONDS_MAX: Final = 180
+_SECONDS_MAX: Final = 180
 
 
 def unpacked(directory: Path, *packages: str) -> Path:
@@ -19,20 +19,24 @@ def unpacked(directory: Path, *packages: str) -> Path:
     """
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         missing(f"apt-get is not here, which fetches {', '.join(packages)}")
-    fetched = subprocess.run(
-        ["apt-get", "download", *packages],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=_DOWNLOAD_SECONDS_MAX,
-        check=False,
-    )
-    if fetched.returncode:
-        missing(f"`apt-get download {' '.join(packages)}` failed: {fetched.stderr.strip()[-300:]}")
+    if failure := _download(directory, packages):
+        # The lists of packages may be older than the packages, or not there at all.
+        if os.geteuid() == 0:
+            subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=_SECONDS_MAX, check=False)
+            failure = _download(directory, packages)
+        if failure:
+            missing(f"`apt-get download {' '.join(packages)}` failed: {failure[-300:]}")
     root = directory / "root"
     for archive in directory.glob("*.deb"):
         subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
     return root
+
+
+def _download(directory: Path, packages: tuple[str, ...]) -> str:
+    """What went wrong, or nothing."""
+    command = ["apt-get", "download", *packages]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_SECONDS_MAX, check=False)
+    return done.stderr.strip() or "no reason given" if done.returncode else ""
 
 
 def library_environment(root: Path) -> dict[str, str]:
