@@ -1,6 +1,7 @@
 """franz-go against both brokers: the checks are Go, in `go/`."""
 
 import functools
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,11 +55,15 @@ SUBJECTS: Final = [
 
 @functools.cache
 def client() -> Path:
-    """The program, built if its sources changed (Go sees to that)."""
+    """The program of these sources, built if it is not there yet."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         missing("go is not installed (Debian 13: apt install golang-go; 1.24 or later)")
-    program = CACHE / "franz-go-client"
+    sources = sorted(source for source in SOURCES.iterdir() if source.is_file())
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    program = CACHE / f"franz-go-client-{digest}"
+    if program.exists():
+        return program
     program.parent.mkdir(parents=True, exist_ok=True)
     build = subprocess.run(
         [go, "build", "-o", str(program), "."],
