@@ -68,7 +68,9 @@ def apache_kafka(
         home.mkdir()
         properties = home / "server.properties"
         properties.write_text(
-            _PROPERTIES.format(listeners=",".join(listeners), controller_port=controller_port, directory=home, node_id=node_id)
+            _PROPERTIES.format(
+                listeners=",".join(listeners), controller_port=controller_port, directory=home, node_id=node_id
+            )
             + settings
         )
         # 22 characters of base 64, as Kafka wants it; one that begins with - would look like an option.

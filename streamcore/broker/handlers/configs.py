@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamcore.broker.config import SECRETS, TOPIC_DEFAULTS
 from streamcore.broker.requests import Context
-from streamcore.broker.settings import ALL_BROKERS, DYNAMIC, SOURCE_BROKER, SOURCE_DEFAULT, SOURCE_STATIC, SOURCE_TOPIC, Origin
+from streamcore.broker.settings import (
+    ALL_BROKERS,
+    DYNAMIC,
+    SOURCE_BROKER,
+    SOURCE_DEFAULT,
+    SOURCE_STATIC,
+    SOURCE_TOPIC,
+    Origin,
+)
 from streamcore.errors import InvalidConfigError, StreamcoreError
 from streamcore.log.config import LogConfig
 from streamcore.protocol import messages
@@ -229,6 +237,8 @@ def _alter(broker: "Broker", resource_type: int, name: str, changes_of: Any, *, 
         LogConfig.parse({key: value for key, value in {**known, **changes}.items() if value is not None})
     else:
         broker.node.alter_config(name, changes)
+
+
 async def list_config_resources(broker: "Broker", request: Any, context: Context) -> Any:
     """The topics and this node. Version 0 asks for client metrics alone, of which there are none."""
     wanted = set(request.resource_types or (TOPIC, BROKER)) if context.version > 0 else set()

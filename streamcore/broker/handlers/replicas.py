@@ -130,7 +130,7 @@ async def describe_quorum(broker: "Broker", request: Any, context: Context) -> A
                 )
             )
         topics.append(_Quorum.TopicData(topic_name=topic.topic_name, partitions=partitions))
-    listener = _Quorum.Listener(name="PLAINTEXT", host=endpoint.host, port=endpoint.port)
+    listener = _Quorum.Listener(name=broker.config.security_protocol, host=endpoint.host, port=endpoint.port)
     return _Quorum.Response(
         error_message=None, topics=topics, nodes=[_Quorum.Node(node_id=node_id, listeners=[listener])]
     )
