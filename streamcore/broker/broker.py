@@ -6,11 +6,13 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.coordinator import GroupCoordinator
 from streamcore.broker.coordinator.group_config import GroupConfig
+from streamcore.broker.counters import DoorCounters
 from streamcore.broker.fetch_sessions import FetchSessions
 from streamcore.broker.metadata_store import MetadataStore
 from streamcore.broker.node import Node
@@ -19,6 +21,9 @@ from streamcore.broker.users import Users
 from streamcore.clock import Clock
 from streamcore.errors import CorruptRecordError, StreamcoreError
 from streamcore.log.topics import TopicMeta
+
+if TYPE_CHECKING:
+    from streamcore.broker.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,8 @@ class Broker:
         self.clock = clock
         self.users = Users(config.sasl_users, store)
         self.endpoint = Endpoint("127.0.0.1", 0)  # set when the listener is bound
+        self.counters = DoorCounters()
+        self.connections: set[Connection] = set()  # of the server in front of it
         self.coordinator = GroupCoordinator(
             clock,
             GroupConfig(

@@ -9,11 +9,12 @@ import asyncio
 import logging
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from streamcore.broker.authentication import Authentication
 from streamcore.broker.dispatch import answer, is_produce
-from streamcore.broker.requests import Peer
+from streamcore.broker.requests import Client, CloseConnectionError, Peer
 from streamcore.errors import StreamcoreError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ LOGIN_FRAME_MAX_BYTES: Final = 512 << 10
 FRAME_SILENCE_MAX_S: Final = 30.0
 # From the connection to the end of the login; clients take milliseconds for it.
 LOGIN_MAX_S: Final = 60.0
+# Why a connection has ended: the client hung up, what it sent is no request that is served here, it could only be told
+# this way (acks=0), it did not log in, it was silent, there are too many, an error of ours, or the server stops.
+EndedBy = Literal["client", "protocol", "refused", "login", "silence", "limit", "error", "shutdown"]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -46,7 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self._frame: bytearray | None = None  # memory of a large frame, as much of it as may come next
         self._frame_bytes = 0  # its size
         self._frame_have = 0
-        self._frames: deque[bytearray | memoryview] = deque()
+        self._frames: deque[tuple[bytearray | memoryview, int]] = deque()  # and since when, in ns of perf_counter
         self._waiting_bytes = 0
         self._reading_paused = False
         self._arrival: asyncio.Future[None] | None = None
@@ -58,6 +62,13 @@ class Connection(asyncio.BufferedProtocol):
         self._is_working = False  # a request is in its handler, and the client does right to be silent
         self._silence: asyncio.TimerHandle | None = None
         self.peer = Peer("", 0)
+        self.client = Client(server.broker.clock.now_ms())
+        self.ended_by: EndedBy = "client"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have come and are not answered."""
+        return len(self._frames) + self._is_working
 
     # -- from asyncio --------------------------------------------------------------------------------------------------
 
@@ -69,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._opened_s = self._heard_s = loop.time()
         refusal = self._server.opened(self)
         if refusal is not None:
-            self._close(refusal)
+            self._close(refusal, "limit")
             return
         self._task = loop.create_task(self._serve(), name=f"client {self.peer}")
         self._look_for_silence()
@@ -151,11 +162,13 @@ class Connection(asyncio.BufferedProtocol):
         if 0 <= size <= limit:
             return True
         # What a browser or a TLS client sends to a plain port looks like this.
-        self._close(f"a frame of {size} bytes; at most {limit} are taken (is this a Kafka client, without TLS?)")
+        self._close(
+            f"a frame of {size} bytes; at most {limit} are taken (is this a Kafka client, without TLS?)", "protocol"
+        )
         return False
 
     def _enqueue(self, frame: bytearray | memoryview) -> None:
-        self._frames.append(frame)
+        self._frames.append((frame, perf_counter_ns()))
         self._waiting_bytes += len(frame)
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
@@ -167,29 +180,32 @@ class Connection(asyncio.BufferedProtocol):
     def _is_full(self) -> bool:
         return len(self._frames) >= PIPELINE_MAX_FRAMES or self._waiting_bytes >= PIPELINE_MAX_BYTES
 
-    async def _next_frame(self) -> bytearray | memoryview | None:
-        """The next request; None when the client has gone."""
+    async def _next_frame(self) -> tuple[bytearray | memoryview, int] | None:
+        """The next request and when it came; None when the client has gone."""
         while not self._frames:
             if self._closing:
                 return None
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
             self._arrival = None
-        frame = self._frames.popleft()
+        frame, came_ns = self._frames.popleft()
         self._waiting_bytes -= len(frame)
         if self._reading_paused and not self._is_full and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
-        return frame
+        return frame, came_ns
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while (frame := await self._next_frame()) is not None:
+            while (found := await self._next_frame()) is not None:
+                frame, came_ns = found
                 self._is_working = True
-                response = await answer(self._server.broker, frame, self.peer, self._authentication)
+                response = await answer(
+                    self._server.broker, frame, came_ns, self.peer, self._authentication, self.client
+                )
                 failure = self._authentication.failure
                 if failure is not None:
                     # Whoever guesses passwords waits for each answer.
@@ -201,25 +217,25 @@ class Connection(asyncio.BufferedProtocol):
                 if type(frame) is memoryview and is_produce(frame):
                     self._buffers.give_back(frame)
                 if failure is not None:
-                    self._close(failure)
+                    self._close(failure, "login")
                     return
                 if self._writable is not None:
                     await self._writable
         except StreamcoreError as error:
-            self._close(str(error))
+            self._close(str(error), "refused" if isinstance(error, CloseConnectionError) else "protocol")
         except asyncio.CancelledError:
             if not self._closing:
                 raise
         except Exception:
             logger.exception("a request of %s ended in an error of ours; its connection ends", self.peer)
-            self._close("")
+            self._close("", "error")
 
     # -- silence -------------------------------------------------------------------------------------------------------
 
     def overdue(self, now_s: float) -> tuple[float, int, str]:
         """When the connection has to end if nothing happens until then, how loud that is logged, and why."""
         config = self._server.broker.config
-        if config.has_sasl and self._authentication.user is None:
+        if not self._is_past_login:
             return self._opened_s + LOGIN_MAX_S, logging.WARNING, f"no login within {LOGIN_MAX_S:g} s"
         idle_s = config.connections_max_idle_ms / 1000
         if self._is_working:
@@ -235,12 +251,18 @@ class Connection(asyncio.BufferedProtocol):
         now_s = loop.time()
         due_s, level, reason = self.overdue(now_s)
         if now_s >= due_s:
-            self._close(reason, level=level, abort=True)
+            self._close(reason, "silence" if self._is_past_login else "login", level=level, abort=True)
             return
         # What is due may come closer meanwhile, by a frame that stops in its middle.
         self._silence = loop.call_at(min(due_s, now_s + FRAME_SILENCE_MAX_S), self._look_for_silence)
 
-    def _close(self, reason: str, *, level: int = logging.WARNING, abort: bool = False) -> None:
+    @property
+    def _is_past_login(self) -> bool:
+        return not self._server.broker.config.has_sasl or self._authentication.user is not None
+
+    def _close(self, reason: str, ended_by: EndedBy, *, level: int = logging.WARNING, abort: bool = False) -> None:
+        if not self._closing:
+            self.ended_by = ended_by
         if reason and not self._closing:
             logger.log(level, "connection of %s ends: %s", self.peer, reason)
         self._closing = True
@@ -253,6 +275,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def end(self) -> None:
         """The server stops."""
+        self.ended_by = "shutdown"
         self._closing = True
         if self._transport is not None:
             self._transport.abort()

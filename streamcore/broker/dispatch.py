@@ -1,12 +1,15 @@
 """From a frame to the handler of its API, and from the handler's answer to the bytes of a response."""
 
 import struct
-from typing import TYPE_CHECKING, Final
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
 
 from streamcore.broker.authentication import Authentication
+from streamcore.broker.counters import ApiCounters
+from streamcore.broker.error_tally import tally_of
 from streamcore.broker.handlers import HANDLERS
 from streamcore.broker.handlers.api_versions import own_versions
-from streamcore.broker.requests import CloseConnectionError, Context, Peer
+from streamcore.broker.requests import Client, CloseConnectionError, Context, Peer
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.errors import MalformedMessageError, UnsupportedVersionError
@@ -27,13 +30,23 @@ PRODUCE_KEY: Final = 0
 
 
 async def answer(
-    broker: "Broker", frame: bytearray | memoryview, peer: Peer, authentication: Authentication
+    broker: "Broker",
+    frame: bytearray | memoryview,
+    came_ns: int,
+    peer: Peer,
+    authentication: Authentication,
+    client: Client,
 ) -> list[Buffer] | None:
     """The whole response frame, in pieces, or None where there is none.
 
+    Args:
+        came_ns: when the frame was there, by perf_counter_ns.
     Raises:
         MalformedMessageError, UnsupportedVersionError, CloseConnectionError: the connection ends.
     """
+    started_ns = perf_counter_ns()
+    client.requests += 1
+    client.bytes_in += len(frame)
     if authentication.takes_bare_tokens:
         token = authentication.authenticate(bytes(frame)).token
         # Who has failed is told by the end of the connection: a bare token has no place for more.
@@ -55,10 +68,26 @@ async def answer(
         raise CloseConnectionError(refusal)
     view = memoryview(frame)
     client_id, position = _read_header(api, version, view)
+    client.client_id = client_id
     request = api.read_request(version, view, position)
-    response = await handler(broker, request, Context(version, client_id, peer, authentication))
-    if response is None:
-        return None
+    response = await handler(broker, request, Context(version, client_id, peer, authentication, client))
+    out = _encoded(api, version, correlation_id, response) if response is not None else None
+    counters = broker.counters.apis.get(key)
+    if counters is None:
+        counters = broker.counters.apis[key] = ApiCounters(api.name)
+    counters.requests += 1
+    counters.bytes_in += len(frame)
+    counters.queue_ns += started_ns - came_ns
+    counters.handler_ns += perf_counter_ns() - started_ns
+    if out is not None:
+        size = sum(map(len, out))
+        counters.bytes_out += size
+        client.bytes_out += size
+        tally_of(api)(response, counters.errors)
+    return out
+
+
+def _encoded(api: Api, version: int, correlation_id: int, response: Any) -> list[Buffer]:
     out = Pieces(_SIZE_AND_CORRELATION.pack(0, correlation_id))
     if api.response_header_version(version):
         out.append(0)

@@ -6,6 +6,7 @@ syncs may leave it for a thread.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
@@ -456,7 +457,9 @@ class Node:
 
     async def flush(self) -> None:
         """Sync everything: once per interval that bounds what a power failure takes, under either policy."""
+        started_s = time.perf_counter()
         await self._call(self.directory.flush_all)
+        self.counters.interval_syncs.observe(time.perf_counter() - started_s)
 
     async def keep_house(self) -> None:
         """Retention and checkpoints."""
@@ -489,7 +492,9 @@ class Node:
                 logs[tp] = self.directory.log(tp.topic, tp.partition)
             except StreamcoreError as error:
                 failed[tp] = LogOfflineError(f"{tp} went away before its records were synced: {error}")
+        started_s = time.perf_counter()
         failed.update(await self._call(_flush_all, logs))
+        self.counters.request_syncs.observe(time.perf_counter() - started_s)
         self.counters.flushes += len(logs)
         self.counters.failed_flushes += len(failed)
         return failed

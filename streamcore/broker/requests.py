@@ -21,6 +21,19 @@ class Peer(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
+@dataclass(slots=True)
+class Client:
+    """What a connection has told of itself, and what it has asked."""
+
+    since_ms: int
+    client_id: str = ""  # of its last request
+    software_name: str = ""  # as ApiVersions says (KIP-511)
+    software_version: str = ""
+    requests: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a handler may want to know beside the request."""
@@ -29,6 +42,7 @@ class Context:
     client_id: str
     peer: Peer
     authentication: "Authentication"
+    client: Client | None = None  # of a connection; None within the process
 
 
 class CloseConnectionError(StreamcoreError):

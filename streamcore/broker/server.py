@@ -28,7 +28,6 @@ class Server:
         self._port = port
         self._advertised = advertised
         self._server: asyncio.Server | None = None
-        self.connections: set[Connection] = set()
         self.buffers = ReceiveBuffers()
         self._by_host: Counter[str] = Counter()
 
@@ -76,10 +75,15 @@ class Server:
         broker = self.broker
         return Authentication(broker.config, broker.users, asyncio.get_running_loop().time)
 
+    @property
+    def connections(self) -> set[Connection]:
+        return self.broker.connections
+
     def opened(self, connection: Connection) -> str | None:
         """Why the connection has to end at once, if it has to."""
         host, config = connection.peer.host, self.broker.config
         self.connections.add(connection)
+        self.broker.counters.connections += 1
         self._by_host[host] += 1
         if len(self.connections) > config.max_connections:
             return f"{config.max_connections} connections are there already (max.connections)"
@@ -89,6 +93,8 @@ class Server:
 
     def closed(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        closed = self.broker.counters.closed
+        closed[connection.ended_by] = closed.get(connection.ended_by, 0) + 1
         host = connection.peer.host
         self._by_host[host] -= 1
         if not self._by_host[host]:

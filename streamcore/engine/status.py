@@ -2,13 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from streamcore.engine.inputs import FOREVER, NO_TIME
 from streamcore.engine.run import Run
 from streamcore.engine.watchdog import lag, run_positions
 from streamcore.state.partitions import WindowPartition
-from streamcore.transport.base import PartitionInfo, consumed
 from streamcore.types import TP
 
 if TYPE_CHECKING:
@@ -19,7 +16,6 @@ async def status(worker: "Worker") -> dict[str, Any]:
     """Topics, groups, agents and tables as of now; times in Unix ms."""
     services = worker.services
     transport = services.transport
-    infos = await transport.topics()
     partitions = {info.tp: info for info in await transport.describe_partitions()}
     ends = {tp: info.log_end_offset for tp, info in partitions.items()}
     healthy, reason = worker.healthy()
@@ -32,62 +28,10 @@ async def status(worker: "Worker") -> dict[str, Any]:
         "healthy": healthy,
         "unhealthy_reason": None if healthy else reason,
         "recovery": worker.recovery_progress(),
-        "topics": [
-            {
-                "name": name,
-                "internal": info.internal,
-                "config": dict(info.config),
-                "partitions": [
-                    {
-                        "partition": number,
-                        "log_start_offset": place.log_start_offset,
-                        "log_end_offset": place.log_end_offset,
-                        "size_bytes": place.size_bytes,
-                        "offline": place.offline,
-                    }
-                    for number in range(info.partitions)
-                    if (place := partitions.get(TP(name, number))) is not None
-                ],
-            }
-            for name, info in sorted(infos.items())
-        ],
-        "groups": [await _group(worker, name, partitions) for name in sorted(await transport.groups())],
+        "topics": await worker.log_status.topics(partitions),
+        "groups": await worker.log_status.groups(partitions),
         "agents": [_agent(worker, name, ends) for name in sorted(worker.agents)],
         "tables": _tables(worker),
-    }
-
-
-async def _group(worker: "Worker", group: str, partitions: dict[TP, PartitionInfo]) -> dict[str, Any]:
-    transport = worker.services.transport
-    committed = consumed(await transport.committed(group))
-    now_ms = worker.services.clock.now_ms()
-    rows: list[dict[str, Any]] = []
-    for tp, place in sorted(committed.items()):
-        info = partitions.get(tp)
-        if info is None:
-            continue
-        behind = max(0, info.log_end_offset - place.offset)
-        lag_ms = 0
-        if behind:
-            # The age of the oldest record that waits: what an operator means by "how late are we".
-            fetched = await transport.fetch({tp: place.offset}, max_bytes=1, max_wait_ms=0)
-            if fetched and fetched[0].records:
-                lag_ms = max(0, now_ms - fetched[0].records[0].timestamp)
-        rows.append(
-            {
-                "topic": tp.topic,
-                "partition": tp.partition,
-                "committed_offset": place.offset,
-                "log_end_offset": info.log_end_offset,
-                "lag": behind,
-                "lag_ms": lag_ms,
-            }
-        )
-    return {
-        "group": group,
-        "lag": sum(row["lag"] for row in rows),
-        "lag_ms": max((row["lag_ms"] for row in rows), default=0),
-        "partitions": rows,
     }
 
 
@@ -203,50 +147,6 @@ def _tables(worker: "Worker") -> list[dict[str, Any]]:
             }
         )
     return tables
-
-
-def readable(data: bytes | None) -> Any:
-    """A key or value for people: its JSON, its text, or its bytes as Python writes them."""
-    if data is None:
-        return None
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return repr(data)
-
-
-async def read_records(worker: "Worker", topic: str, partition: int, offset: int, count: int) -> list[dict[str, Any]]:
-    """Up to `count` records from `offset`, readable.
-
-    Raises:
-        UnknownTopicError, OffsetOutOfRangeError
-    """
-    tp = TP(topic, partition)
-    transport = worker.services.transport
-    records: list[dict[str, Any]] = []
-    while len(records) < count:
-        fetched = await transport.fetch({tp: offset}, max_bytes=256 << 10, max_wait_ms=0)
-        if not fetched:
-            break
-        if fetched[0].error is not None:
-            raise fetched[0].error
-        for record in fetched[0].records[: count - len(records)]:
-            records.append(
-                {
-                    "offset": record.offset,
-                    "timestamp": record.timestamp,
-                    "key": readable(record.key),
-                    "value": readable(record.value),
-                    "headers": [[name, value.decode(errors="replace")] for name, value in record.headers],
-                }
-            )
-        if fetched[0].next_offset <= offset:
-            break
-        offset = fetched[0].next_offset
-    return records
 
 
 async def refresh_metrics(worker: "Worker") -> None:

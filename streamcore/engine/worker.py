@@ -15,13 +15,14 @@ from streamcore.engine.changelogs import ensure_topic
 from streamcore.engine.commit import commit_again
 from streamcore.engine.dead_letters import DEAD_LETTER_CONFIG
 from streamcore.engine.host_place import HostPlace
+from streamcore.engine.log_status import LogStatus, readable
 from streamcore.engine.membership import Membership
 from streamcore.engine.metrics import EngineMetrics
 from streamcore.engine.producer import Producer
 from streamcore.engine.recovery import open_store
 from streamcore.engine.run import Run
 from streamcore.engine.services import Services, logger
-from streamcore.engine.status import read_records, readable, refresh_metrics, status
+from streamcore.engine.status import refresh_metrics, status
 from streamcore.engine.stream_task import StreamTask
 from streamcore.engine.task_runner import STOP_MARGIN_S, Program, TaskRunner, end
 from streamcore.engine.task_set import TaskSet
@@ -93,6 +94,7 @@ class Worker:
             clock=clock,
             metrics=EngineMetrics(),
         )
+        self.log_status = LogStatus(self.services.transport, clock)
         self.phase = "starting"
         self.started_ms = clock.now_ms()
         self.task_set = TaskSet(self._runner, milliseconds(config.drain) / 1000, self._cannot, self._on_change)
@@ -183,7 +185,7 @@ class Worker:
         ]
 
     async def read_records(self, topic: str, partition: int, offset: int, count: int) -> list[dict[str, Any]]:
-        return await read_records(self, topic, partition, offset, count)
+        return await self.log_status.records(topic, partition, offset, count)
 
     async def table_rows(self, table: str, prefix: str, limit: int) -> list[dict[str, Any]]:
         """Rows whose key, as text, begins with `prefix`; committed ones."""

@@ -79,6 +79,7 @@ class PartitionLog:
         self.config = config
         self.epochs = LeaderEpochs(files.disk, directory)
         self.producers = ProducerState()
+        self.read_end_offset = 0  # where the last read that found something ended, for whoever counts
         self._snapshots = ProducerSnapshots(files.disk, directory)
         self._files = files
         self._clock = clock
@@ -359,7 +360,8 @@ class PartitionLog:
             start, end = end, following
         if not end:
             raise CorruptRecordError(f"{segment.log_path}: the batch at byte {position} ends past the file")
-        self._remember(BatchHeader.parse(data, start).last_offset + 1, segment, position + end)
+        self.read_end_offset = BatchHeader.parse(data, start).last_offset + 1
+        self._remember(self.read_end_offset, segment, position + end)
         return data if end == size else memoryview(data)[:end]
 
     def _remember(self, next_offset: int, segment: Segment, position: int) -> None:

@@ -34,6 +34,11 @@ class Api:
         self._add(structures, "Response", self._schema.response)
         return structures
 
+    @property
+    def response_fields(self) -> list[Field]:
+        """What a response is made of, as the table of messages has it."""
+        return self._schema.response
+
     def __getattr__(self, name: str) -> Any:
         structure = None if name.startswith("_") else self._structures.get(name)
         if structure is None:

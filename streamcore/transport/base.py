@@ -15,6 +15,7 @@ from streamcore.types import COMPACTION_LIMIT, TP, InRecord, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.protocol.messages import Api
+    from streamcore.transport.administration import Administration
 
 EARLIEST = -2  # Kafka's ListOffsets: the log start offset
 LATEST = -1  # Kafka's ListOffsets: the log end offset, which the next record will get
@@ -263,6 +264,9 @@ class Transport(Protocol):
 
     def group_channel(self, group: str) -> GroupChannel | None:
         """A way to be a member of a consumer group; None where no other process can join it."""
+
+    def administration(self) -> "Administration | None":
+        """What the cluster tells of itself; None where the log is nobody's but this process's."""
 
     async def groups(self) -> list[str]:
         """The groups that have committed something, in alphabetical order."""

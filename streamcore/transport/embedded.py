@@ -11,12 +11,13 @@ from typing import Any
 
 from streamcore.broker import shared_nodes
 from streamcore.broker.authentication import Authentication
-from streamcore.broker.broker import Endpoint
+from streamcore.broker.broker import Broker, Endpoint
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.counters import NodeCounters
 from streamcore.broker.handlers import HANDLERS
 from streamcore.broker.listener import Listener
+from streamcore.broker.metrics import NodeMetrics, package_version
 from streamcore.broker.node import Flush, Node, NodeConfig, Read
 from streamcore.broker.requests import Context, Peer
 from streamcore.clock import SYSTEM_CLOCK, Clock
@@ -27,6 +28,7 @@ from streamcore.log.memory_disk import MemoryDisk
 from streamcore.log.topics import TopicMeta
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.transport.administration import Administration, ConnectionInfo
 from streamcore.transport.base import (
     CLIENT_ID,
     EARLIEST,
@@ -128,6 +130,10 @@ class EmbeddedTransport:
         if self._node is None:
             raise LogOfflineError(f"{self.url} is not open: await start() comes first")
         return self._node
+
+    def metrics(self) -> NodeMetrics:
+        """What the log in this process, and the door in front of it, count for Prometheus."""
+        return NodeMetrics(lambda: self._node)
 
     @property
     def counters(self) -> NodeCounters:
@@ -239,6 +245,9 @@ class EmbeddedTransport:
     def group_channel(self, group: str) -> "_LocalChannel | None":
         return _LocalChannel(self.node) if self.node.door is not None else None
 
+    def administration(self) -> Administration | None:
+        return Administration(_LocalAsker(self.node)) if self.node.door is not None else None
+
     async def groups(self) -> list[str]:
         return self.node.groups()
 
@@ -262,6 +271,45 @@ class _LocalChannel:
 
     def moved(self) -> None:
         """There is only this one."""
+
+
+class _LocalAsker:
+    """Administration's questions to the broker in this process."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def ask(self, api: Api, request: Any, *, node_id: int | None = None, most: int | None = None) -> Any:
+        _, handler, _ = HANDLERS[api.key]
+        version = api.last_version if most is None else min(most, api.last_version)
+        broker = self._broker
+        authentication = Authentication(broker.config, broker.users, asyncio.get_running_loop().time)
+        return await handler(broker, request, Context(version, CLIENT_ID, _THIS_PROCESS, authentication))
+
+    def connections(self) -> list[ConnectionInfo]:
+        return [
+            ConnectionInfo(
+                client.client_id,
+                f"{client.software_name} {client.software_version}".strip(),
+                *connection.peer,
+                client.since_ms,
+                client.requests,
+                client.bytes_in,
+                client.bytes_out,
+                connection.in_flight,
+            )
+            for connection in self._broker.connections
+            for client in (connection.client,)
+        ]
+
+    def software(self) -> str:
+        return f"streamcore {package_version()}"
+
+    @property
+    def _broker(self) -> Broker:
+        if self._node.door is None:
+            raise BrokerUnreachableError("the log in this process does not listen any more")
+        return self._node.door
 
 
 class MemoryTransport(EmbeddedTransport):

@@ -22,6 +22,7 @@ from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.transport.administration import Administration, ConnectionInfo
 from streamcore.transport.base import (
     CLIENT_ID,
     EARLIEST,
@@ -458,6 +459,9 @@ class KafkaTransport:
     def group_channel(self, group: str) -> "_CoordinatorChannel":
         return _CoordinatorChannel(self._cluster, group)
 
+    def administration(self) -> Administration:
+        return Administration(_NodesAsker(self._cluster))
+
     async def groups(self) -> list[str]:
         listing = messages.ListGroups
         found: set[str] = set()
@@ -499,6 +503,25 @@ class _CoordinatorChannel:
 
     def moved(self) -> None:
         self._cluster.forget_coordinator(self._group)
+
+
+class _NodesAsker:
+    """Administration's questions to the nodes, beside the records' connections, behind which they would wait."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def ask(self, api: Api, request: Any, *, node_id: int | None = None, most: int | None = None) -> Any:
+        if node_id is None:
+            return await (await self._cluster.anyone()).ask(api, request, most=most)
+        return await (await self._cluster.node(node_id, "administration")).ask(api, request, most=most)
+
+    def connections(self) -> list[ConnectionInfo] | None:
+        """The Kafka protocol has no question for it."""
+        return None
+
+    def software(self) -> str | None:
+        return None
 
 
 def _failed(tp: TP, offset: int, error: StreamcoreError) -> Fetched:

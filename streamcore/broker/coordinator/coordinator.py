@@ -13,6 +13,7 @@ from streamcore.broker.coordinator.group_messages import (
     GroupDescription,
     GroupError,
     GroupState,
+    GroupTally,
     JoinRequest,
     JoinResult,
     LeaveResult,
@@ -233,6 +234,10 @@ class GroupCoordinator:
     def list_groups(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[ListedGroup]:
         """Groups in one of the states and of one of the types; an empty filter takes all."""
         return self._groups.list_groups(states, types)
+
+    def tally(self) -> GroupTally:
+        """All groups in numbers."""
+        return self._groups.tally()
 
     def delete(self, group_id: str) -> int:
         """Forget a group without members; its offsets are the caller's. `flush` waits until that is stored."""

@@ -135,6 +135,14 @@ class ListedGroup(NamedTuple):
     type: str = "classic"
 
 
+class GroupTally(NamedTuple):
+    """All groups of a node in numbers."""
+
+    by_state: dict[GroupState, int]
+    members: int
+    generations: int  # begun since the start: every rebalance ends with one
+
+
 class StoredMember(NamedTuple):
     """A member as it is written to `__consumer_offsets`."""
 
@@ -182,6 +190,7 @@ class Outbox:
     replies: list[Reply] = field(default_factory=list)
     writes: dict[str, Write] = field(default_factory=dict)  # by group, the latest
     last_write: int = 0
+    generations: int = 0  # begun so far, of all groups
 
     def write(self, group_id: str, metadata: GroupMetadata | None) -> int:
         self.last_write += 1

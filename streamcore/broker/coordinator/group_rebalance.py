@@ -104,6 +104,7 @@ class Rebalance:
             self._join_deadline_ms = self.wake_at(now_ms + postponed_ms)
             return
         self.generation_id += 1
+        self.outbox.generations += 1
         self.members.unsynced = {member.member_id for member in self.members}
         if not self.members:
             self.step(Event.NOBODY_JOINED)

@@ -18,6 +18,7 @@ from streamcore.broker.coordinator.group_messages import (
     GroupError,
     GroupMetadata,
     GroupState,
+    GroupTally,
     JoinRequest,
     JoinResult,
     LeaveResult,
@@ -179,6 +180,15 @@ class Groups:
             if (not wanted_states or group.state.lower() in wanted_states)
             and (not wanted_types or group.type in wanted_types)
         )
+
+    def tally(self) -> GroupTally:
+        """How many there are, by state; groups that are only offsets are empty ones."""
+        by_state = dict.fromkeys(GroupState, 0)
+        for group in self._groups.values():
+            by_state[group.state] += 1
+        by_state[GroupState.EMPTY] += sum(name not in self._groups for name in self._offset_groups())
+        members = sum(len(group.members) for group in self._groups.values())
+        return GroupTally(by_state, members, self._outbox.generations)
 
     def delete(self, group_id: str) -> GroupError:
         group = self._groups.get(group_id)

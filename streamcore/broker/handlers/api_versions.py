@@ -44,6 +44,9 @@ async def api_versions(broker: "Broker", request: Any, context: Context) -> Any:
     ):
         response.error_code = ErrorCode.INVALID_REQUEST
         response.api_keys = []
+    elif context.version >= 3 and context.client is not None:
+        context.client.software_name = request.client_software_name
+        context.client.software_version = request.client_software_version
     return response
 
 

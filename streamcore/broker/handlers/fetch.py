@@ -5,6 +5,7 @@ Left out: followers, rack awareness.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ _BY_ID_FROM = 13
 LEADER_EPOCH = 0  # of a node that has always led
 # By topic, as its name or id says; in the order in which the partitions have their turn.
 _Asked = list[tuple[str | UUID, list[Any]]]  # FetchPartitions
+_Served = tuple[str, int, int]  # topic, offsets, bytes; -1 offsets where it failed
 _Answers = list[tuple[str | UUID, list[Any]]]  # PartitionData
 
 
@@ -92,12 +94,38 @@ async def _read_until(
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + request.max_wait_ms / 1000
     while True:
-        answers, size, failed = _read(broker, request.max_bytes, asked())
+        served: list[_Served] = []
+        answers, size, failed = _read(broker, request.max_bytes, asked(), served)
         remaining_s = deadline_s - loop.time()
         if size >= request.min_bytes or failed or remaining_s <= 0 or broker.node.is_stopping:
-            return answers
-        if not await wait(remaining_s * 1000):
-            return _read(broker, request.max_bytes, asked())[0]
+            break
+        if not await _counted(broker, wait(remaining_s * 1000)):
+            served = []
+            answers, _, _ = _read(broker, request.max_bytes, asked(), served)
+            break
+    # What was read before a wait was not sent.
+    _count(broker, served)
+    return answers
+
+
+async def _counted(broker: "Broker", wait: Awaitable[bool]) -> bool:
+    counters, started_s = broker.counters, perf_counter()
+    counters.waiting_fetches += 1
+    try:
+        return await wait
+    finally:
+        counters.waiting_fetches -= 1
+        counters.fetch_wait_s += perf_counter() - started_s
+
+
+def _count(broker: "Broker", served: list[_Served]) -> None:
+    for name, offsets, size in served:
+        counters = broker.node.counters_of(name)
+        if offsets < 0:
+            counters.failed_fetches += 1
+        else:
+            counters.records_out += offsets
+            counters.bytes_out += size
 
 
 def _name(broker: "Broker", topic: Any) -> str | None:
@@ -107,8 +135,8 @@ def _name(broker: "Broker", topic: Any) -> str | None:
     return meta.name if meta is not None else None
 
 
-def _read(broker: "Broker", max_bytes: int, asked: _Asked) -> tuple[_Answers, int, bool]:
-    """(what to answer, bytes in it, whether something is wrong and must not wait)."""
+def _read(broker: "Broker", max_bytes: int, asked: _Asked, served: list[_Served]) -> tuple[_Answers, int, bool]:
+    """(what to answer, bytes in it, whether something is wrong and must not wait); `served` gets what is to count."""
     left = min(max(max_bytes, 0), broker.config.fetch_max_bytes)
     size = 0
     failed = False
@@ -118,7 +146,7 @@ def _read(broker: "Broker", max_bytes: int, asked: _Asked) -> tuple[_Answers, in
         name = _name(broker, topic)
         found: list[Any] = []
         for partition in partitions:
-            answer = _partition(directory, name, partition, left, is_first=size == 0)
+            answer = _partition(directory, name, partition, left, served, is_first=size == 0)
             found.append(answer)
             if answer.error_code:
                 failed = True
@@ -135,7 +163,9 @@ def _response(session_id: int, by_id: bool, answers: _Answers) -> Any:
     return _Fetch.Response(session_id=session_id, responses=responses)
 
 
-def _partition(directory: LogDirectory, name: str | None, asked: Any, left: int, *, is_first: bool) -> Any:
+def _partition(
+    directory: LogDirectory, name: str | None, asked: Any, left: int, served: list[_Served], *, is_first: bool
+) -> Any:
     index = asked.partition
     if name is None:
         return _failed(index, ErrorCode.UNKNOWN_TOPIC_ID)
@@ -150,6 +180,8 @@ def _partition(directory: LogDirectory, name: str | None, asked: Any, left: int,
             records = log.read(offset, min(asked.partition_max_bytes, max(left, 0)))
             if len(records) > left and not is_first:
                 records = b""
+            if len(records):
+                served.append((name, log.read_end_offset - offset, len(records)))
         elif not log.log_start_offset <= offset <= high_watermark:
             raise OffsetOutOfRangeError(offset, log.log_start_offset, high_watermark)
         return _Partition(
@@ -161,6 +193,7 @@ def _partition(directory: LogDirectory, name: str | None, asked: Any, left: int,
             records=records,
         )
     except StreamcoreError as error:
+        served.append((name, -1, 0))
         return _failed(index, error.code)
 
 
