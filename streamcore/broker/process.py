@@ -7,9 +7,11 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
+from streamcore.broker import shared_nodes
 from streamcore.broker.broker import Endpoint
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.listener import Listener
@@ -34,11 +36,13 @@ async def serve(
     advertised: Endpoint | None,
     on_ready: Callable[[Endpoint], None],
     stop: asyncio.Event,
+    beside: AbstractAsyncContextManager[object],
 ) -> None:
     """Serve the log in `data` until `stop` is set.
 
     Args:
         data: an absolute path.
+        beside: entered once clients can come, left before they have to go; the broker's pages.
         port: 0 takes a free one; `on_ready` is told which.
     Raises:
         DirectoryHeldError, DirectoryUnusableError, UsageError
@@ -46,21 +50,26 @@ async def serve(
     _allow_open_files()
     gc.set_threshold(*GC_THRESHOLD)
     path, clock = str(data), SYSTEM_CLOCK
-    node = Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
-    await node.start()
+
+    def make() -> Node:
+        return Node(lambda: LogDirectory.open(path, clock=clock), node_config, clock)
+
+    # Shared, so that pages of this process read the same log.
+    node = await shared_nodes.acquire(path, make)
     try:
         listener = Listener(node, path, config, clock)
         try:
             bound = await listener.start(host, port, advertised=advertised)
             assert bound is not None, "the node is this function's own"
-            on_ready(bound)
-            _notify_systemd("READY=1")
-            await stop.wait()
-            _notify_systemd("STOPPING=1")
+            async with beside:
+                on_ready(bound)
+                _notify_systemd("READY=1")
+                await stop.wait()
+                _notify_systemd("STOPPING=1")
         finally:
             await listener.stop()
     finally:
-        await node.stop()
+        await shared_nodes.release(path, node)
 
 
 def _allow_open_files() -> None:

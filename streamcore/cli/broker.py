@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,11 @@ ENVIRONMENT_PREFIX = "STREAMCORE_BROKER_"
     "--flush", type=click.Choice(["interval", "always"]), default="interval", show_default=True,
     help="always: acks=all waits for the disk, and survives power loss.",
 )  # fmt: skip
+@click.option(
+    "--web-port", type=click.IntRange(0, 65535), metavar="PORT",
+    help="Port of the pages and of /metrics and /healthz; there are none without it.",
+)  # fmt: skip
+@click.option("--web-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where the pages listen.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON, for machines.")
 @click.pass_obj
 def broker(
@@ -50,6 +56,8 @@ def broker(
     config_file: Path | None,
     given: tuple[str, ...],
     flush: str,
+    web_port: int | None,
+    web_host: str,
     log_json: bool,
 ) -> None:
     """Serve the log to every Kafka client.
@@ -58,6 +66,7 @@ def broker(
     Examples:
       streamcore broker
       streamcore broker --data /var/lib/streamcore --port 9092 --host 0.0.0.0 --advertise log.example.org:9092
+      streamcore broker --web-port 6067
       streamcore broker --set num.partitions=4 --set auto.create.topics.enable=false
 
     Prints READY and the address when it can be used. A setting comes from --set, from the environment
@@ -95,11 +104,34 @@ def broker(
             advertised=advertised,
             on_ready=_ready,
             stop=stop,
+            beside=nullcontext() if web_port is None else _pages(data, web_host, web_port),
         )
         logger.info("stopped")
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run())
+
+
+@asynccontextmanager
+async def _pages(data: Path, host: str, port: int) -> AsyncIterator[None]:
+    """The broker's pages, metrics and probes, for as long as it serves."""
+    from streamcore.clock import SYSTEM_CLOCK
+    from streamcore.transport.embedded import EmbeddedTransport
+    from streamcore.web.broker_site import BrokerSite
+    from streamcore.web.server import WebServer
+
+    transport = EmbeddedTransport(str(data))
+    await transport.start()
+    try:
+        server = WebServer(BrokerSite(transport, SYSTEM_CLOCK), clock=SYSTEM_CLOCK)
+        await server.start(host, port)
+        logger.info("pages at %s", server.url)
+        try:
+            yield
+        finally:
+            await server.stop()
+    finally:
+        await transport.stop()
 
 
 def _ready(endpoint: "Endpoint") -> None:

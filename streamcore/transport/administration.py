@@ -242,7 +242,7 @@ def _classic(group: ListedGroup, answer: Any) -> GroupInfo:
         )
         for member in answer.members
     )
-    return GroupInfo(group._replace(state=answer.group_state), answer.protocol_data, members, None)
+    return GroupInfo(group._replace(state=answer.group_state), answer.protocol_data, _in_order(members), None)
 
 
 def _bytes_of(group: ListedGroup, metadata: bytes, assignment: bytes) -> tuple[tuple[str, ...], tuple[TP, ...]]:
@@ -278,7 +278,11 @@ def _consumer(group: ListedGroup, answer: Any) -> GroupInfo:
         )
         for member in answer.members
     )
-    return GroupInfo(group._replace(state=answer.group_state), answer.assignor_name, members, None)
+    return GroupInfo(group._replace(state=answer.group_state), answer.assignor_name, _in_order(members), None)
+
+
+def _in_order(members: Iterable[MemberInfo]) -> tuple[MemberInfo, ...]:
+    return tuple(sorted(members, key=lambda member: (member.client_id, member.member_id)))
 
 
 def _problem(answer: Any) -> str:

@@ -23,7 +23,8 @@ from streamcore.clock import Clock
 from streamcore.errors import StreamcoreError, UsageError
 from streamcore.web.api import Api
 from streamcore.web.assets import Assets, Plotly, plotly_path
-from streamcore.web.feed import Feed
+from streamcore.web.cluster import ClusterView
+from streamcore.web.feed import Events, Feed
 from streamcore.web.payload import dump
 from streamcore.web.security import LocalHosts, SecurityHeaders
 from streamcore.web.shell import Link, Shell
@@ -34,20 +35,30 @@ logger = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 # Pages every app has; a page of the app with the same path comes first. Path, title, module, in the navigation.
-GENERIC: Sequence[tuple[str, str, str, bool]] = (
+Generic = Sequence[tuple[str, str, str, bool]]
+GENERIC: Generic = (
     ("/", "Overview", "overview.js", False),
     ("/overview", "Overview", "overview.js", True),
     ("/topics", "Topics", "topics.js", True),
     ("/topics/{topic}", "Topic", "topic.js", False),
     ("/topics/{topic}/{partition}", "Records", "records.js", False),
     ("/groups", "Groups", "groups.js", True),
+    ("/groups/{group:path}", "Group", "group.js", False),
+    ("/cluster", "Cluster", "cluster.js", True),
     ("/tables", "Tables", "tables.js", True),
     ("/tables/{table}", "Table", "table.js", False),
     ("/agents", "Agents", "agents.js", True),
     ("/why", "Why nothing?", "why.js", True),
 )
+# Those that a log without an app has.
+LOG_PAGES: Generic = (
+    ("/", "Cluster", "cluster.js", False),
+    ("/cluster", "Cluster", "cluster.js", True),
+    *(page for page in GENERIC if page[0].startswith(("/topics", "/groups"))),
+)
 # Paths the pages and the machines around them rely on: an app cannot take them.
 RESERVED = ("/api", "/assets", "/events", "/healthz", "/metrics", "/readyz", "/static")
+_BRIEF = ("/static/cluster.js", "/static/group.js")
 _PARAMETER = re.compile(r"\{[a-zA-Z_]\w*(:(str|int|float|path|uuid))?\}")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]  # a page of an app may take any, as in Faust
 
@@ -62,8 +73,12 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
         UsageError: a page or mount of the app with a path that is taken or cannot be read.
     """
     feed = Feed(worker, clock)
-    shell = Shell(_app_name(worker), _navigation(worker), plotly_path())
+    generic: Generic = getattr(worker, "generic_pages", GENERIC)
+    # "Why nothing?" is about agents.
+    explained = any(path == "/why" for path, *_ in generic)
+    shell = Shell(_app_name(worker), _navigation(worker, generic), plotly_path(), state="/why" if explained else "/")
     api = Api(worker, feed)
+    cluster = ClusterView(worker.log_status, clock)
     assets = Assets("streamcore.web")
     plotly = Plotly()
 
@@ -76,7 +91,7 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
         return await plotly.response(request)
 
     async def events(request: Request) -> Response:
-        return feed.response()
+        return feed.response(_nothing_more if "brief" in request.query_params else None)
 
     async def metrics(request: Request) -> Response:
         refresh = getattr(worker, "refresh_metrics", None)
@@ -104,12 +119,17 @@ def create_web(worker: WebWorker, *, clock: Clock, local_only: bool = False) -> 
         Route("/api/status", api.status, methods=get),
         Route("/api/topics/{topic}/{partition}/records", api.records, methods=get),
         Route("/api/tables/{table}/rows", api.rows, methods=get),
+        Route("/api/cluster", cluster.overview, methods=get),
+        Route("/api/cluster/partitions", cluster.partitions, methods=get),
+        Route("/api/cluster/groups", cluster.groups, methods=get),
+        Route("/api/cluster/group", cluster.group, methods=get),
+        Route("/api/cluster/connections", cluster.connections, methods=get),
     ]
     routes += [_page_route(page, shell, feed, worker) for page in worker.pages]
     routes += [_mount(path, app) for path, app, _ in worker.mounts]
     routes += [
         Route(path, _generic(title, f"/static/{module}", shell), methods=get, name=f"streamcore:{path}")
-        for path, title, module, _ in GENERIC
+        for path, title, module, _ in generic
     ]
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -137,13 +157,16 @@ def _app_name(worker: WebWorker) -> str:
     return str(getattr(worker, "app_id", None) or getattr(getattr(services, "config", None), "id", "streamcore"))
 
 
-def _navigation(worker: WebWorker) -> list[Link]:
+async def _nothing_more() -> Events:
+    return []
+
+
+def _navigation(worker: WebWorker, pages: Generic) -> list[Link]:
     own = [Link(page.path, page.title) for page in worker.pages if page.in_navigation and page.title]
     own += [Link(path, title) for path, _, title in worker.mounts if title]
     has_root = any(page.path == "/" for page in worker.pages)
-    generic = [
-        Link("/" if path == "/overview" and not has_root else path, title) for path, title, _, shown in GENERIC if shown
-    ]
+    front = "/overview" if pages is GENERIC else "/cluster"
+    generic = [Link("/" if path == front and not has_root else path, title) for path, title, _, shown in pages if shown]
     taken = {link.path for link in own}
     # The app's front page leads; its other pages follow it, then what every app has.
     own.sort(key=lambda link: link.path != "/")
@@ -178,7 +201,9 @@ def _mount(path: str, app: Any) -> Mount:
 
 def _generic(title: str, module: str, shell: Shell) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return HTMLResponse(shell.render(title, request.url.path, module=module))
+        # The cluster's pages ask for what they show, and need no more of the feed than the state.
+        events = "/events?brief" if module in _BRIEF else "/events"
+        return HTMLResponse(shell.render(title, request.url.path, module=module, events=events))
 
     return endpoint
 

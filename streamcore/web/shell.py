@@ -15,9 +15,10 @@ class Link(NamedTuple):
 class Shell:
     """Renders the frame; the same for all pages but for title, script and styles."""
 
-    def __init__(self, app: str, navigation: Sequence[Link], plotly: str | None) -> None:
+    def __init__(self, app: str, navigation: Sequence[Link], plotly: str | None, *, state: str) -> None:
         self._app = app
         self._navigation = navigation
+        self._state = state  # path of the page that explains the worker's state
         self._plotly = plotly  # path of plotly.js; None where the package is not installed
 
     def render(
@@ -54,7 +55,7 @@ class Shell:
 <b>{escape(self._app)}</b></a>
 <nav aria-label="Pages">{links}</nav>
 <span class="state" role="status">
-<a class="chip" id="state" href="/why"><i class="dot"></i><span>connecting …</span></a></span>
+<a class="chip" id="state" href="{escape(self._state)}"><i class="dot"></i><span>connecting …</span></a></span>
 </header>
 <div id="banner" class="banner" role="alert" hidden></div>
 <main id="main" tabindex="-1">

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
+from streamcore.engine.log_status import LogStatus
 from streamcore.errors import UsageError
 from streamcore.web.payload import dump
 from streamcore.web.shell import Shell
@@ -47,6 +48,11 @@ class WebWorker(Protocol):
     @property
     def mounts(self) -> Sequence[tuple[str, ASGIApp, str | None]]:
         """Sub-applications: path, application, title in the navigation (None: not in it)."""
+        ...
+
+    @property
+    def log_status(self) -> LogStatus:
+        """The log that the worker works on."""
         ...
 
     async def status(self) -> dict[str, Any]: ...

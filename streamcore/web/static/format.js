@@ -87,3 +87,4 @@ export const partitionPath = (topic, partition) => `${topicPath(topic)}/${partit
 export const recordPath = (topic, partition, offset, last = null) =>
   `${partitionPath(topic, partition)}?at=${offset}${last !== null && last !== offset ? `&to=${last}` : ""}`;
 export const tablePath = (table) => `/tables/${encodeURIComponent(table)}`;
+export const groupPath = (group) => `/groups/${encodeURIComponent(group)}`;

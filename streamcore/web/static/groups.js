@@ -1,6 +1,6 @@
 import { h, render } from "./vdom.js";
 import { main, on } from "./frame.js";
-import { count, duration, partitionPath, plural } from "./format.js";
+import { clean, count, duration, groupPath, partitionPath, plural } from "./format.js";
 import { empty, head, table } from "./parts.js";
 
 on("status", (status) => render(main, page(status)));
@@ -16,7 +16,7 @@ function page(status) {
 function group(g) {
   const most = Math.max(1, ...g.partitions.map((p) => p.lag ?? 0));
   return h("section", { class: "card flush", key: g.group, "aria-label": g.group },
-    h("h2", null, h("span", null, g.group), h("span", null, g.lag ? `${plural(g.lag, "record")} behind${g.lag_ms === null || g.lag_ms === undefined ? "" : ` · ${duration(g.lag_ms)}`}` : "up to date")),
+    h("h2", null, h("a", { href: groupPath(g.group) }, clean(g.group)), h("span", null, g.lag ? `${plural(g.lag, "record")} behind${g.lag_ms === null || g.lag_ms === undefined ? "" : ` · ${duration(g.lag_ms)}`}` : "up to date")),
     table([
       { title: "partition", cls: "name", cell: (p) => h("a", { href: `${partitionPath(p.topic, p.partition)}?offset=${Math.max(0, p.committed_offset ?? 0)}` }, `${p.topic}-${p.partition}`) },
       { title: "committed", cls: "n", cell: (p) => count(p.committed_offset) },
