@@ -4,6 +4,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
 
+from streamcore.broker.error_tally import Tally
+
 # Seconds; a sync takes a tenth of a millisecond on an SSD with a power-safe cache, and tens of them on a plain disk.
 SYNC_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -37,6 +39,7 @@ class ApiCounters:
     """One API's requests at one door."""
 
     name: str
+    tally: Tally  # counts the errors of a response
     requests: int = 0  # that were answered, or needed no answer
     bytes_in: int = 0  # of whole frames
     bytes_out: int = 0

@@ -74,7 +74,7 @@ async def answer(
     out = _encoded(api, version, correlation_id, response) if response is not None else None
     counters = broker.counters.apis.get(key)
     if counters is None:
-        counters = broker.counters.apis[key] = ApiCounters(api.name)
+        counters = broker.counters.apis[key] = ApiCounters(api.name, tally_of(api))
     counters.requests += 1
     counters.bytes_in += len(frame)
     counters.queue_ns += started_ns - came_ns
@@ -83,7 +83,7 @@ async def answer(
         size = sum(map(len, out))
         counters.bytes_out += size
         client.bytes_out += size
-        tally_of(api)(response, counters.errors)
+        counters.tally(response, counters.errors)
     return out
 
 

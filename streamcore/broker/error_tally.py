@@ -1,7 +1,10 @@
-"""Which errors a response holds, wherever in it: found along the fields that can hold one, known once per API."""
+"""Which errors a response holds, wherever in it.
 
-from collections.abc import Callable
-from functools import cache
+The way to them is known from the table of messages and written out as a function once per API: every answer of the
+broker goes through it.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamcore.protocol.messages import Api
@@ -11,34 +14,24 @@ Tally = Callable[[Any, dict[int, int]], None]
 _CODE = "error_code"
 
 
-@cache
 def tally_of(api: Api) -> Tally:
-    """Adds the error codes of a response of this API to a tally; success is not counted."""
-    return _tally(api.response_fields) or _nothing
-
-
-def _tally(fields: list[Field]) -> Tally | None:
-    has_code = any(field.name == _CODE for field in fields)
-    inner = [(field.name, found, field.is_array) for field in fields if (found := _tally(field.fields)) is not None]
-    if not has_code and not inner:
-        return None
-
-    def tally(value: Any, errors: dict[int, int]) -> None:
-        if has_code and (code := value.error_code):
-            code = int(code)
-            errors[code] = errors.get(code, 0) + 1
-        for name, each, is_array in inner:
-            part = getattr(value, name)
-            if part is None:
-                continue
-            if is_array:
-                for element in part:
-                    each(element, errors)
-            else:
-                each(part, errors)
-
+    """A function that adds the error codes of a response of this API to a tally; success is not counted."""
+    lines = list(_lines(api.response_fields, "response", 1)) or ["    pass"]
+    names: dict[str, Any] = {}
+    exec("\n".join(["def tally(response, errors):", *lines]), names)
+    tally: Tally = names["tally"]
     return tally
 
 
-def _nothing(value: Any, errors: dict[int, int]) -> None:
-    """Of a response that says of no error."""
+def _lines(fields: list[Field], value: str, depth: int) -> Iterator[str]:
+    indent = "    " * depth
+    if any(field.name == _CODE for field in fields):
+        yield f"{indent}if code := {value}.{_CODE}:"
+        yield f"{indent}    errors[int(code)] = errors.get(code, 0) + 1"
+    for field in fields:
+        inner = list(_lines(field.fields, f"value_{depth}", depth + 1))
+        if inner:
+            # What may be null is as good as empty.
+            values = f"{value}.{field.name} or ()" if field.is_array else f"filter(None, ({value}.{field.name},))"
+            yield f"{indent}for value_{depth} in {values}:"
+            yield from inner

@@ -1,11 +1,12 @@
 """`streamcore groups`: how far each group has read, and how to send it elsewhere."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamcore.cli.commands import Commands
-from streamcore.cli.output import iso_time, note, plural, print_json, print_table, show_time
+from streamcore.cli.output import iso_time, note, plural, print_json, print_table, show_duration, show_time
 from streamcore.cli.positions import Position, PositionType, resolve
 from streamcore.cli.problems import CommandError, NotFoundError
 from streamcore.cli.session import Session, with_session
@@ -13,7 +14,8 @@ from streamcore.cli.topics import confirm
 from streamcore.types import TP
 
 if TYPE_CHECKING:
-    from streamcore.transport.base import Committed
+    from streamcore.transport.administration import GroupInfo
+    from streamcore.transport.base import Committed, PartitionInfo
 
 
 @click.group("groups", cls=Commands, short_help="List, describe, reset, delete consumer groups.")
@@ -65,10 +67,17 @@ async def list_groups(session: Session) -> None:
 @click.argument("name", metavar="GROUP")
 @with_session()
 async def describe(session: Session, name: str) -> None:
-    """Committed offset and lag of a group in each partition."""
+    """Committed offset of a group in each partition, its lag in records and in time, and who reads.
+
+    LATE is the age of the oldest record that is not consumed, by its timestamp.
+    """
     await _check_group(session, name)
-    ends = await _ends(session)
+    places = {info.tp: info for info in await session.transport.describe_partitions()}
+    ends = {tp: info.log_end_offset for tp, info in places.items()}
     committed = sorted((await _consumed(session, name)).items())
+    late = await _late(session, places, committed)
+    info = await _group_info(session, name)
+    readers = {tp: member for member in info.members for tp in member.assigned} if info is not None else {}
     if session.json:
         partitions: list[dict[str, Any]] = [
             {
@@ -77,14 +86,19 @@ async def describe(session: Session, name: str) -> None:
                 "committed_offset": at.offset,
                 "log_end_offset": ends.get(tp),
                 "lag": max(0, ends[tp] - at.offset) if tp in ends else None,
+                "lag_ms": late.get(tp),
                 "committed": iso_time(at.timestamp_ms),
                 "metadata": at.metadata,
+                "member_id": readers[tp].member_id if tp in readers else None,
             }
             for tp, at in committed
         ]
-        print_json({"group": name, "partitions": partitions})
+        print_json({"group": name, **_group_json(info), "partitions": partitions})
         return
-    columns = ["topic", "partition", "committed", "end", "lag", "at"]
+    if info is not None:
+        assignor = f", assignor {info.assignor}" if info.assignor else ""
+        node = f", coordinator node {info.listed.coordinator}"
+        click.echo(f"{info.listed.state or 'Unknown state'}{assignor}{node}, {plural(len(info.members), 'member')}")
     rows = [
         (
             tp.topic,
@@ -92,11 +106,75 @@ async def describe(session: Session, name: str) -> None:
             at.offset,
             ends.get(tp, "-"),
             f"{max(0, ends[tp] - at.offset):,}" if tp in ends else "-",
+            show_duration(age_ms) if (age_ms := late.get(tp)) else "-",
             show_time(at.timestamp_ms),
         )
         for tp, at in committed
     ]
-    print_table(columns, rows, right=("partition", "committed", "end", "lag"))
+    columns = ["topic", "partition", "committed", "end", "lag", "late", "at"]
+    print_table(columns, rows, right=("partition", "committed", "end", "lag", "late"))
+    if info is not None and info.members:
+        _print_members(info)
+
+
+def _print_members(info: "GroupInfo") -> None:
+    rows = [
+        (
+            member.client_id,
+            member.host,
+            member.instance_id or "-",
+            member.member_id,
+            ", ".join(map(str, member.assigned)) or "-",
+        )
+        for member in info.members
+    ]
+    print_table(["client", "host", "instance", "member", "assigned"], rows)
+
+
+async def _late(
+    session: Session, places: Mapping[TP, "PartitionInfo"], committed: Sequence[tuple[TP, "Committed"]]
+) -> dict[TP, int | None]:
+    """How late the group is, in ms, where that can be told."""
+    from streamcore.clock import SYSTEM_CLOCK
+    from streamcore.transport.lag_times import LagTimes
+
+    known = [(tp, at) for tp, at in committed if tp in places]
+    positions = {tp: max(at.offset, places[tp].log_start_offset) for tp, at in known}
+    ends = {tp: places[tp].log_end_offset for tp, _ in known}
+    return await LagTimes(session.transport).of(positions, ends, SYSTEM_CLOCK.now_ms())
+
+
+async def _group_info(session: Session, name: str) -> "GroupInfo | None":
+    """What the coordinator tells; None where the log has none, because this very process has it open."""
+    administration = session.transport.administration()
+    if administration is None:
+        return None
+    cluster = await administration.cluster()
+    groups = await administration.groups(node.node_id for node in cluster.nodes if node.problem is None)
+    listed = [group for group in groups if group.group == name]
+    return (await administration.describe_groups(listed))[0] if listed else None
+
+
+def _group_json(info: "GroupInfo | None") -> dict[str, Any]:
+    if info is None:
+        return {"state": None, "assignor": None, "coordinator": None, "members": None}
+    members = [
+        {
+            "member_id": member.member_id,
+            "instance_id": member.instance_id,
+            "client_id": member.client_id,
+            "host": member.host,
+            "assigned": [{"topic": tp.topic, "partition": tp.partition} for tp in member.assigned],
+        }
+        for member in info.members
+    ]
+    listed = info.listed
+    return {
+        "state": listed.state,
+        "assignor": info.assignor or None,
+        "coordinator": listed.coordinator,
+        "members": members,
+    }
 
 
 @groups.command("reset")

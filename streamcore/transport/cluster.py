@@ -15,6 +15,7 @@ from streamcore.errors import (
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
+from streamcore.transport.administration import ConnectionInfo
 from streamcore.transport.broker_errors import RetriableError
 from streamcore.transport.client_settings import ClientSecurity
 from streamcore.transport.node_connection import NodeConnection
@@ -271,3 +272,22 @@ class Cluster:
             return await (await self.anyone()).ask(api, request, most=most)
 
         return await self.persist(once)
+
+
+class ClusterAsker:
+    """Administration's questions to the nodes, beside the records' connections, behind which they would wait."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def ask(self, api: Api, request: Any, *, node_id: int | None = None, most: int | None = None) -> Any:
+        if node_id is None:
+            return await (await self._cluster.anyone()).ask(api, request, most=most)
+        return await (await self._cluster.node(node_id, "administration")).ask(api, request, most=most)
+
+    def connections(self) -> list[ConnectionInfo] | None:
+        """The Kafka protocol has no question for it."""
+        return None
+
+    def software(self) -> str | None:
+        return None

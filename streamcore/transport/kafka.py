@@ -22,7 +22,7 @@ from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
-from streamcore.transport.administration import Administration, ConnectionInfo
+from streamcore.transport.administration import Administration
 from streamcore.transport.base import (
     CLIENT_ID,
     EARLIEST,
@@ -39,7 +39,7 @@ from streamcore.transport.base import (
 from streamcore.transport.batches import decode_batches
 from streamcore.transport.broker_errors import RETRIABLE, RetriableError, check, error_of
 from streamcore.transport.client_settings import ClientSecurity
-from streamcore.transport.cluster import Cluster
+from streamcore.transport.cluster import Cluster, ClusterAsker
 from streamcore.transport.commits import Commits
 from streamcore.transport.polls import Polls
 from streamcore.transport.wire_producer import WireProducer
@@ -460,7 +460,7 @@ class KafkaTransport:
         return _CoordinatorChannel(self._cluster, group)
 
     def administration(self) -> Administration:
-        return Administration(_NodesAsker(self._cluster))
+        return Administration(ClusterAsker(self._cluster))
 
     async def groups(self) -> list[str]:
         listing = messages.ListGroups
@@ -503,25 +503,6 @@ class _CoordinatorChannel:
 
     def moved(self) -> None:
         self._cluster.forget_coordinator(self._group)
-
-
-class _NodesAsker:
-    """Administration's questions to the nodes, beside the records' connections, behind which they would wait."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    async def ask(self, api: Api, request: Any, *, node_id: int | None = None, most: int | None = None) -> Any:
-        if node_id is None:
-            return await (await self._cluster.anyone()).ask(api, request, most=most)
-        return await (await self._cluster.node(node_id, "administration")).ask(api, request, most=most)
-
-    def connections(self) -> list[ConnectionInfo] | None:
-        """The Kafka protocol has no question for it."""
-        return None
-
-    def software(self) -> str | None:
-        return None
 
 
 def _failed(tp: TP, offset: int, error: StreamcoreError) -> Fetched:

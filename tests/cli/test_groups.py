@@ -29,11 +29,19 @@ def test_a_group_is_listed_with_its_lag(read):
 
 def test_a_group_is_described_by_partition(read):
     lines = read("groups", "describe", "mine").lines
-    assert lines[0].split() == ["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "AT"]
+    assert lines[0].split() == ["TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "LATE", "AT"]
     assert [line.split()[:5] for line in lines[1:]] == [
         ["greetings", "0", "1", "1", "0"],
         ["greetings", "1", "2", "2", "0"],
     ]
+
+
+def test_a_group_is_as_late_as_its_oldest_unread_record(read):
+    assert [p["lag_ms"] for p in read("groups", "describe", "mine", "--json").json["partitions"]] == [0, 0]
+    assert read("produce", "greetings", "ciao", "-p", "0", "-t", "2h").code == 0
+    late_ms = read("groups", "describe", "mine", "--json").json["partitions"][0]["lag_ms"]
+    assert 7_200_000 <= late_ms < 7_300_000
+    assert read("groups", "describe", "mine").lines[1].split()[4:7] == ["1", "2", "h"]
 
 
 def test_no_groups_are_no_error(greetings):

@@ -15,8 +15,10 @@ from apps.health_monitoring.page.board import Board
 from apps.health_monitoring.page.page import register
 from processors.rules import Rule
 from streamcore.clock import SYSTEM_CLOCK, Clock
+from streamcore.engine.log_status import LogStatus
 from streamcore.web.server import WebServer
 from streamcore.web.views import Handler, Page
+from tests.web.fake_cluster import FakeTransport
 from tests.web.fake_fleet import Fleet
 
 RULES = [
@@ -54,6 +56,7 @@ class FakeWorker:
         self.readiness: tuple[bool, str] = (True, "")
         self.failure: Exception | None = None
         self.status_calls = 0
+        self.log_status = LogStatus(FakeTransport(clock, empty=empty), clock)  # type: ignore[arg-type]
         self.metrics_registry = CollectorRegistry()
         Counter("streamcore_events", "Events taken", registry=self.metrics_registry).inc(42)
 

@@ -8,9 +8,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.web.conftest import Site
+from tests.web.fake_cluster import HOSTILE_GROUP, LONG
 from tests.web.fake_fleet import HOSTILE_HOST, HOSTILE_LINE, iso
 
 HOST = "/health/host?name=" + quote(HOSTILE_HOST, safe="")
+GROUP = "/groups/" + quote(HOSTILE_GROUP, safe="")
 PAGES = [
     "/",
     "/alarms",
@@ -20,6 +22,8 @@ PAGES = [
     "/topics/health",
     "/topics/server-metrics/3?at=900000",
     "/groups",
+    GROUP,
+    "/cluster",
     "/tables",
     "/tables/minutes",
     "/agents",
@@ -34,6 +38,8 @@ MARKS = {
     "/topics/health": "Records written per second",
     "/topics/server-metrics/3?at=900000": "Newest",
     "/groups": "alertmanager-sink",
+    GROUP: "cooperative-sticky",
+    "/cluster": "1 – 25 of 10\u202f000 connections",
     "/tables": "minutes",
     "/tables/minutes": "web-07",
     "/agents": "describe",
@@ -324,6 +330,53 @@ def test_why_nothing_names_what_holds_an_agent_back(context: BrowserContext, sit
     expect(page.locator(".finding", has_text="count_logins")).to_contain_text("Nothing has come in: logins is empty.")
 
 
+def test_the_cluster_shows_a_page_of_many_and_leads_to_the_others(context: BrowserContext, site: Site) -> None:
+    page, watch = opened(context, site, "/cluster")
+    nodes = page.get_by_role("region", name="Nodes").locator("tbody tr")
+    expect(nodes).to_have_count(3)
+    expect(nodes.nth(0)).to_contain_text("controller")
+    expect(nodes.nth(2)).to_contain_text("does not answer")
+    partitions = page.locator("section[aria-label='Partitions']")
+    expect(partitions.locator("tbody tr")).to_have_count(25)
+    expect(partitions).to_contain_text("1 – 25 of 1\u202f016 partitions")
+    expect(partitions.locator("tbody tr").first).to_contain_text("not 3")
+    partitions.get_by_label("topic").fill("server-m")
+    expect(partitions.locator("tbody tr")).to_have_count(8)
+    partitions.get_by_label("topic").fill("nothing like it")
+    expect(partitions).to_contain_text("Nothing has “nothing like it” in it.")
+    connections = page.locator("section[aria-label='Connections']")
+    connections.get_by_label("order").select_option("requests")
+    expect(connections.locator("tbody tr").first).to_contain_text(":49999")
+    connections.get_by_role("button", name="after").click()
+    expect(connections).to_contain_text("26 – 50 of 10\u202f000 connections")
+    expect(connections.locator("tbody tr").first).to_contain_text(":49974")
+    assert watch.complaints == []
+
+
+def test_a_group_shows_its_members_what_they_read_and_how_late_they_are(context: BrowserContext, site: Site) -> None:
+    page, watch = opened(context, site, GROUP)
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE_GROUP)
+    members = page.locator("section[aria-label='Members'] tbody tr")
+    expect(members).to_have_count(40)
+    row = members.filter(has_text="reader-02")
+    expect(row).to_contain_text("events 50–74")
+    expect(row.locator(".long")).to_have_attribute("title", f"{LONG}2")
+    partitions = page.locator("section[aria-label='Partitions']")
+    expect(partitions.locator("tbody tr").nth(3)).to_contain_text("997")
+    expect(partitions.locator("tbody tr").nth(3)).to_contain_text("3\u202fh")
+    for _ in range(9):
+        partitions.get_by_role("button", name="after").click()
+        page.wait_for_timeout(0)
+    expect(partitions.locator("tbody tr").first).to_contain_text("nothing")
+    assert page.evaluate("window.hit") is None
+    assert watch.complaints == []
+
+
+def test_a_group_that_is_not_there_is_said_to_be_so(context: BrowserContext, site: Site) -> None:
+    page, _ = opened(context, site, "/groups/nobody")
+    expect(page.locator(".blank")).to_contain_text("there is no group 'nobody'")
+
+
 def test_every_page_of_an_empty_worker_says_what_to_do(browser: Browser) -> None:
     site = Site(empty=True)
     context = browser.new_context(base_url=site.server.url)
@@ -333,6 +386,7 @@ def test_every_page_of_an_empty_worker_says_what_to_do(browser: Browser) -> None
         "/overview": "No agents",
         "/topics": "No topics yet",
         "/groups": "No groups yet",
+        "/cluster": "No nodes",
         "/tables": "No tables",
         "/agents": "No agents",
         "/why": "No agents",
