@@ -335,13 +335,14 @@ class Node:
     def partitions(self) -> list[PartitionState]:
         """Every partition, offline ones included."""
         states: list[PartitionState] = []
+        offline = self.directory.offline_partitions
         for name, meta in sorted(self.directory.topics.items()):
             for partition in range(meta.partitions):
                 tp = TP(name, partition)
                 try:
                     log = self.directory.log(name, partition)
                     extent = (log.log_start_offset, log.log_end_offset, log.size_bytes)
-                    states.append(PartitionState(tp, *extent, self.directory.offline_partitions.get(tp)))
+                    states.append(PartitionState(tp, *extent, offline.get(tp)))
                 except StreamcoreError as error:
                     states.append(PartitionState(tp, -1, -1, 0, str(error)))
         return states

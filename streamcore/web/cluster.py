@@ -47,6 +47,7 @@ class Snapshot:
     places: Mapping[TP, PartitionInfo]
     groups: Sequence[ListedGroup]
     groups_problem: str | None
+    connections: Sequence[ConnectionInfo] | None  # None where the cluster does not tell
     rates: Mapping[TP, float]  # records per second
 
 
@@ -63,7 +64,7 @@ class ClusterView:
     async def overview(self, request: Request) -> Response:
         """Nodes, and everything else in numbers."""
         found = await self._current()
-        cluster, connections = found.cluster, self._connections()
+        cluster, connections = found.cluster, found.connections
         states: dict[str, int] = {}
         for group in found.groups:
             states[group.state or "unknown"] = states.get(group.state or "unknown", 0) + 1
@@ -139,7 +140,7 @@ class ClusterView:
 
     async def connections(self, request: Request) -> Response:
         """`?search=&order=&from=&count=`: connections whose client, address or software contains the text."""
-        connections = self._connections()
+        connections = (await self._current()).connections
         if connections is None:
             return _json({"total": None, "from": 0, "rows": []})
         order = text(request.query_params, "order", "client")
@@ -155,10 +156,6 @@ class ClusterView:
         return _page(request, wanted, lambda each: each._asdict())
 
     # -- what there is -------------------------------------------------------------------------------------------------
-
-    def _connections(self) -> list[ConnectionInfo] | None:
-        administration = self._log.transport.administration()
-        return administration.connections() if administration is not None else None
 
     async def _current(self) -> Snapshot:
         async with self._lock:
@@ -189,7 +186,8 @@ class ClusterView:
         places = {place.tp: place for place in await transport.describe_partitions()}
         groups, problem = await self._groups(cluster)
         now_ms = self._clock.now_ms()
-        return Snapshot(now_ms, cluster, places, groups, problem, _rates(before, places, now_ms))
+        connections = administration.connections() if administration is not None else None
+        return Snapshot(now_ms, cluster, places, groups, problem, connections, _rates(before, places, now_ms))
 
     async def _groups(self, cluster: ClusterInfo | None) -> tuple[list[ListedGroup], str | None]:
         administration = self._log.transport.administration()
@@ -208,6 +206,8 @@ class ClusterView:
         return await administration.describe_groups(groups)
 
     async def _summary(self, info: GroupInfo, found: Snapshot) -> dict[str, Any]:
+        # A broker's clients must not wait until all of a page's groups are looked at.
+        await asyncio.sleep(0)
         try:
             return _described(info, await self._rows(info, found))
         except StreamcoreError as error:

@@ -3,6 +3,7 @@
 A topic that is not there is made if the broker allows it and the client asks for it. This node leads every partition.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from streamcore.errors import StreamcoreError, UnknownTopicError
 from streamcore.log.topics import TopicMeta
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
+from streamcore.types import TP
 
 if TYPE_CHECKING:
     from streamcore.broker.broker import Broker
@@ -22,14 +24,15 @@ AUTHORIZED_OPERATIONS_UNKNOWN = -(1 << 31)
 
 async def metadata(broker: "Broker", request: Any, context: Context) -> Any:
     node_id = broker.config.node_id
+    offline = broker.node.directory.offline_partitions  # once: it looks at every partition there is
     asked = request.topics
     if asked is None or (context.version == 0 and not asked):
-        topics = [_described(broker, meta) for _, meta in sorted(broker.node.topics.items())]
+        topics = [_described(broker, meta, offline) for _, meta in sorted(broker.node.topics.items())]
     else:
         may_create = request.allow_auto_topic_creation and broker.config.auto_create_topics_enable
         # Each once, and what there is before what there is not, as Kafka has it.
         unique = {(topic.name, topic.topic_id): topic for topic in asked}.values()
-        topics = [_topic(broker, topic, may_create=may_create) for topic in unique]
+        topics = [_topic(broker, topic, offline, may_create=may_create) for topic in unique]
         topics.sort(key=lambda topic: topic.error_code != ErrorCode.NONE)
     endpoint = broker.endpoint
     return _Metadata.Response(
@@ -40,21 +43,21 @@ async def metadata(broker: "Broker", request: Any, context: Context) -> Any:
     )
 
 
-def _topic(broker: "Broker", asked: Any, *, may_create: bool) -> Any:
+def _topic(broker: "Broker", asked: Any, offline: Mapping[TP, str], *, may_create: bool) -> Any:
     name = asked.name
     if name is None or asked.topic_id != _NO_ID:
         found = broker.topic_by_id(asked.topic_id)
         if found is None:
             return _failed(name, asked.topic_id, ErrorCode.UNKNOWN_TOPIC_ID)
-        return _described(broker, found)
+        return _described(broker, found, offline)
     meta = broker.node.topics.get(name)
     if meta is not None:
-        return _described(broker, meta)
+        return _described(broker, meta, offline)
     try:
         broker.node.check_topic_name(name)
         if not may_create:
             raise UnknownTopicError(f"there is no topic {name!r}")
-        return _described(broker, broker.node.create_topic(name, broker.config.num_partitions, {}))
+        return _described(broker, broker.node.create_topic(name, broker.config.num_partitions, {}), offline)
     except StreamcoreError as error:
         return _failed(name, _NO_ID, error.code)
 
@@ -65,9 +68,8 @@ def _failed(name: str | None, topic_id: UUID, code: int) -> Any:
     )
 
 
-def _described(broker: "Broker", meta: TopicMeta) -> Any:
+def _described(broker: "Broker", meta: TopicMeta, offline: Mapping[TP, str]) -> Any:
     me = [broker.config.node_id]
-    offline = broker.node.directory.offline_partitions
     return _Metadata.MetadataResponseTopic(
         name=meta.name,
         topic_id=meta.topic_id,

@@ -80,6 +80,9 @@ export function clean(text) {
     .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 }
 
+/** A long name without its middle: what tells names of programs apart is often their end. */
+export const middle = (text, most) => (text.length <= most ? text : `${text.slice(0, most >> 1)}…${text.slice(1 - (most - (most >> 1)))}`);
+
 export const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 export const topicPath = (topic) => `/topics/${encodeURIComponent(topic)}`;

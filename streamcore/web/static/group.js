@@ -1,6 +1,6 @@
 import { h, render } from "./vdom.js";
 import { main } from "./frame.js";
-import { clean, count, duration, partitionPath, plural } from "./format.js";
+import { clean, count, duration, middle, partitionPath, plural } from "./format.js";
 import { crumbs, empty, get, head, list, table, topicLink } from "./parts.js";
 import { pager, poll, ranges } from "./paged.js";
 import { lagTime, state } from "./groupstate.js";
@@ -41,7 +41,7 @@ function page() {
             { title: "assigned", cls: "name", cell: (m) => assigned(m) },
             { title: "lag", cls: "n", cell: (m) => count(m.lag) },
             { title: "instance id", cls: "name wide", cell: (m) => (m.instance_id ? clean(m.instance_id) : "–") },
-            { title: "member id", cls: "wide", cell: (m) => h("span", { class: "mono long", title: clean(m.member_id) }, clean(m.member_id)) },
+            { title: "member id", cls: "wide", cell: (m) => h("span", { class: "mono long", title: clean(m.member_id) }, middle(clean(m.member_id), 44)) },
           ], g.member_rows, { key: (m) => m.member_id, label: "Members" }),
           pager(g.members, members, SIZE, g.member_rows.length, "members", (from) => ((members = Math.max(0, from)), again()))]
         : h("p", { class: "note dim" }, g.state === "" ? "Who reads for it is not known: this log has no coordinator." : "Nobody reads for this group at the moment.")),
