@@ -233,13 +233,10 @@ class App:
         if self.conf.listen and self.conf.broker.startswith("embedded:"):
             worker.extra_services.append(self._listening(worker))
         if self.conf.web_enabled:
-            from streamcore.transport.embedded import EmbeddedTransport
             from streamcore.web.server import WebServer
 
-            transport = worker.services.transport
-            if isinstance(transport, EmbeddedTransport):
-                worker.metrics_registry.register(transport.metrics())
-
+            if (metrics := worker.services.transport.metrics()) is not None:
+                worker.metrics_registry.register(metrics)
             web = WebServer(worker, clock=SYSTEM_CLOCK)
             worker.extra_services.append(Service(partial(web.start, self.conf.web_host, self.conf.web_port), web.stop))
         return worker

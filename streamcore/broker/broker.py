@@ -6,6 +6,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -39,6 +40,14 @@ class Endpoint:
 
     host: str
     port: int
+
+
+def package_version() -> str:
+    """Of this program."""
+    try:
+        return version("streamcore")
+    except PackageNotFoundError:  # a copy of the sources
+        return "unknown"
 
 
 class Broker:

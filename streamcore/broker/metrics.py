@@ -6,7 +6,6 @@ under one name, or counted as left out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.metrics_core import (
@@ -18,6 +17,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from streamcore.broker.broker import package_version
 from streamcore.broker.counters import ApiCounters, Durations, TopicCounters
 from streamcore.broker.node import Node
 from streamcore.errors import StreamcoreError
@@ -32,13 +32,6 @@ TOPICS_MAX: Final = 500
 PARTITIONS_MAX: Final = 2000  # three samples each; about 300 kB of text
 OTHER_TOPICS: Final = "(other)"
 UNKNOWN_TOPICS: Final = "(unknown)"  # requests for topics that are not there
-
-
-def package_version() -> str:
-    try:
-        return version("streamcore")
-    except PackageNotFoundError:  # a copy of the sources
-        return "unknown"
 
 
 class NodeMetrics(Collector):

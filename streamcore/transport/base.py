@@ -14,6 +14,8 @@ from streamcore.records.codec import UNREADABLE, unreadable
 from streamcore.types import COMPACTION_LIMIT, TP, InRecord, OutRecord
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from streamcore.protocol.messages import Api
     from streamcore.transport.administration import Administration
 
@@ -264,6 +266,9 @@ class Transport(Protocol):
 
     def group_channel(self, group: str) -> GroupChannel | None:
         """A way to be a member of a consumer group; None where no other process can join it."""
+
+    def metrics(self) -> "Collector | None":
+        """What the log counts for Prometheus; None where it is another process's to count."""
 
     def administration(self) -> "Administration | None":
         """What the cluster tells of itself; None where the log is nobody's but this process's."""

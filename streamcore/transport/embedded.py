@@ -7,17 +7,16 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamcore.broker import shared_nodes
 from streamcore.broker.authentication import Authentication
-from streamcore.broker.broker import Broker, Endpoint
+from streamcore.broker.broker import Broker, Endpoint, package_version
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.counters import NodeCounters
 from streamcore.broker.handlers import HANDLERS
 from streamcore.broker.listener import Listener
-from streamcore.broker.metrics import NodeMetrics, package_version
 from streamcore.broker.node import Flush, Node, NodeConfig, Read
 from streamcore.broker.requests import Context, Peer
 from streamcore.clock import SYSTEM_CLOCK, Clock
@@ -45,6 +44,9 @@ from streamcore.transport.base import (
 from streamcore.transport.batches import decode_batches, encode_batches
 from streamcore.transport.broker_errors import check
 from streamcore.types import TP, OutRecord
+
+if TYPE_CHECKING:
+    from streamcore.broker.metrics import NodeMetrics
 
 _MEMORY_DIRECTORY = "/memory"
 _THIS_PROCESS = Peer("127.0.0.1", 0)
@@ -131,8 +133,9 @@ class EmbeddedTransport:
             raise LogOfflineError(f"{self.url} is not open: await start() comes first")
         return self._node
 
-    def metrics(self) -> NodeMetrics:
-        """What the log in this process, and the door in front of it, count for Prometheus."""
+    def metrics(self) -> "NodeMetrics":
+        from streamcore.broker.metrics import NodeMetrics  # Prometheus is for programs with pages alone
+
         return NodeMetrics(lambda: self._node)
 
     @property

@@ -459,6 +459,9 @@ class KafkaTransport:
     def group_channel(self, group: str) -> "_CoordinatorChannel":
         return _CoordinatorChannel(self._cluster, group)
 
+    def metrics(self) -> None:
+        """The broker's are the broker's."""
+
     def administration(self) -> Administration:
         return Administration(ClusterAsker(self._cluster))
 

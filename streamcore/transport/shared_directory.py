@@ -18,6 +18,7 @@ from streamcore.transport.embedded import EmbeddedTransport
 from streamcore.transport.kafka import KafkaTransport
 
 if TYPE_CHECKING:
+    from streamcore.broker.metrics import NodeMetrics
     from streamcore.protocol.messages import Api
 
 logger = logging.getLogger(__name__)
@@ -148,6 +149,12 @@ class SharedDirectoryTransport:
         inner, self._inner = self._inner, None
         if inner is not None:
             await inner.stop()
+
+    def metrics(self) -> "NodeMetrics":
+        from streamcore.broker.metrics import NodeMetrics
+
+        # The log comes to this process when its host ends, and then its numbers do.
+        return NodeMetrics(lambda: embedded.node if (embedded := self.embedded) is not None else None)
 
     def group_channel(self, group: str) -> GroupChannel | None:
         assert self._inner is not None, "it has been started"

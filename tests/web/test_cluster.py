@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from streamcore.app import App
 from streamcore.clock import SYSTEM_CLOCK, ManualClock
 from streamcore.engine.log_status import LogStatus
 from streamcore.errors import BrokerUnreachableError
@@ -204,3 +205,25 @@ def test_a_broker_serves_its_own_pages_metrics_and_probes(tmp_path: Path) -> Non
             await transport.stop()
 
     asyncio.run(main())
+
+
+def test_a_worker_with_the_log_in_its_process_exports_the_brokers_part_too(tmp_path: Path) -> None:
+    async def main() -> str:
+        import httpx
+
+        app = App("exporting", broker=f"embedded:{tmp_path / 'data'}", web_port=0, listen_port=0)
+        worker = app.worker()
+        await worker.start()
+        try:
+            web = create_web(worker, clock=SYSTEM_CLOCK)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://testserver") as client:
+                found = (await client.get("/api/cluster")).json()
+                assert [node["node_id"] for node in found["nodes"]] == [1]
+                return (await client.get("/metrics")).text
+        finally:
+            await worker.stop()
+
+    text = asyncio.run(main())
+    assert "streamcore_commit_seconds_count 0.0" in text
+    assert "streamcore_broker_connections 0.0" in text
+    assert "streamcore_log_partitions " in text
