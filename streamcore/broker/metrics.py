@@ -102,6 +102,10 @@ def _log(node: Node) -> Iterator[Metric]:
     yield _gauge(
         "streamcore_log_producers", "Idempotent producers known, per partition they wrote to", [], [((), producers)]
     )
+    compactions = node.counters.compactions
+    yield _counter("streamcore_log_compactions", "Passes of the cleaner over a partition", [], [((), compactions)])
+    compacted = node.counters.compaction_bytes
+    yield _counter("streamcore_log_compaction_bytes", "Bytes freed by compaction", [], [((), compacted)])
     yield _counter(
         "streamcore_log_retention_bytes", "Bytes freed by retention", [], [((), node.counters.retention_bytes)]
     )

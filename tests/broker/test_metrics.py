@@ -45,13 +45,14 @@ def run(path: Path, test: Callable[[Server], Awaitable[None]], **settings: objec
     asyncio.run(main())
 
 
-def test_requests_records_and_bytes_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("session_epoch", [-1, 0], ids=["alone", "in a session"])
+def test_requests_records_and_bytes_are_counted(tmp_path: Path, session_epoch: int) -> None:
     async def test(server: Server) -> None:
         server.broker.node.create_topic("t", 1, {})
         async with Client.of(server) as client:
             for _ in range(3):
                 await client.ask(Api.Produce, 7, a_produce("t", b"one", b"two"))
-            first = await client.ask(Api.Fetch, 11, a_fetch("t", 2))
+            first = await client.ask(Api.Fetch, 11, a_fetch("t", 2, session_epoch=session_epoch))
         found = samples(server)
         assert of(found, "streamcore_broker_requests_total", api="Produce") == 3
         assert of(found, "streamcore_log_records_in_total", topic="t") == 6
@@ -77,7 +78,7 @@ def test_what_a_fetch_reads_twice_while_it_waits_for_more_counts_once(tmp_path: 
         async with Client.of(server) as reader, Client.of(server) as writer:
             await writer.ask(Api.Produce, 7, a_produce("t", b"one"))
             reader.send(Api.Fetch, 11, a_fetch("t", 0, min_bytes=100, max_wait_ms=30_000))
-            while server.broker.node.waiting_fetches == 0:  # noqa: ASYNC110 - the broker tells nobody
+            while server.broker.counters.waiting_fetches == 0:  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0)
             assert of(samples(server), "streamcore_broker_waiting_fetches") == 1
             await writer.ask(Api.Produce, 7, a_produce("t", b"two"))
