@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ async def serve(
     advertised: Endpoint | None,
     on_ready: Callable[[Endpoint], None],
     stop: asyncio.Event,
-    beside: AbstractAsyncContextManager[object],
+    beside: AbstractAsyncContextManager[object] | None = None,
 ) -> None:
     """Serve the log in `data` until `stop` is set.
 
@@ -61,7 +61,7 @@ async def serve(
         try:
             bound = await listener.start(host, port, advertised=advertised)
             assert bound is not None, "the node is this function's own"
-            async with beside:
+            async with beside or nullcontext():
                 on_ready(bound)
                 _notify_systemd("READY=1")
                 await stop.wait()

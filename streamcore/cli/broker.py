@@ -7,7 +7,7 @@ import signal
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,7 @@ def broker(
             advertised=advertised,
             on_ready=_ready,
             stop=stop,
-            beside=nullcontext() if web_port is None else _pages(data, web_host, web_port),
+            beside=_pages(data, web_host, web_port) if web_port is not None else None,
         )
         logger.info("stopped")
 

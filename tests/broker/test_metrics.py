@@ -143,6 +143,18 @@ def test_connections_are_counted_and_why_they_end(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_connection_too_many_is_counted_as_one(tmp_path: Path) -> None:
+    async def test(server: Server) -> None:
+        async with Client.of(server) as first, Client.of(server) as second:
+            assert await second.ended()
+            await first.ask(Api.ApiVersions, 0, Api.ApiVersions.Request())
+            found = samples(server)
+        assert of(found, "streamcore_broker_connections_closed_total", reason="limit") == 1
+        assert of(found, "streamcore_broker_connections") == 1
+
+    run(tmp_path, test, max_connections=1)
+
+
 def test_groups_are_counted_by_state_with_their_members_and_rebalances(tmp_path: Path) -> None:
     async def test(server: Server) -> None:
         async with Client.of(server) as client:
