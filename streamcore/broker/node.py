@@ -31,6 +31,7 @@ from streamcore.types import TP, InRecord, OutRecord
 
 if TYPE_CHECKING:
     from streamcore.broker.broker import Broker
+    from streamcore.broker.listener import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Node:
         self._offsets: OffsetsTopic | None = None
         self._offsets_offline: LogOfflineError | None = None
         self.door: Broker | None = None  # through which others reach it over the wire
+        self.listener: Listener | None = None  # who opens and closes that door
         self._local_groups: set[str] = set()
         self._cleaner = LogCleaner(self._call, self._compaction_limit, self.counters)
         self._tasks: list[asyncio.Task[None]] = []

@@ -57,9 +57,9 @@ async def serve(
     # Shared, so that pages of this process read the same log.
     node = await shared_nodes.acquire(path, make)
     try:
-        listener = Listener(node, path, config, clock)
+        listener = node.listener = Listener(node, path, config, clock)
+        bound = await listener.start(host, port, advertised=advertised)
         try:
-            bound = await listener.start(host, port, advertised=advertised)
             assert bound is not None, "the node is this function's own"
             async with beside or nullcontext():
                 on_ready(bound)

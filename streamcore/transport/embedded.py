@@ -106,8 +106,12 @@ class EmbeddedTransport:
         Returns:
             Where; None where somebody else in this process has seen to it.
         """
-        listener = self._listener = Listener(self.node, self._path, BrokerConfig(), self._clock)
-        return await listener.start(host, port, or_any_port=True)
+        node = self.node
+        if node.listener is None:
+            node.listener = Listener(node, self._path, BrokerConfig(), self._clock)
+        endpoint = await node.listener.start(host, port, or_any_port=True)
+        self._listener = node.listener
+        return endpoint
 
     async def stop_listening(self) -> None:
         listener, self._listener = self._listener, None

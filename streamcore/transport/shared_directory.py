@@ -123,13 +123,14 @@ class SharedDirectoryTransport:
             embedded = self._make()
             try:
                 await embedded.start()
+                endpoint = await embedded.listen(host, port)
             except DirectoryHeldError:
                 continue
             except StreamcoreError as error:
                 logger.error("the log in %s cannot be taken over: %s", self._path, error)
+                await embedded.stop()
                 continue
             joined, self._inner = self._inner, embedded
-            endpoint = await embedded.listen(host, port)
             where = f"; Kafka clients reach it at {endpoint.host}:{endpoint.port}" if endpoint is not None else ""
             logger.info("this process keeps the log in %s from now on%s", self._path, where)
             if joined is not None:

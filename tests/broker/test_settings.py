@@ -153,7 +153,7 @@ def test_a_default_that_changes_counts_at_once_for_topics_that_do_not_say(tmp_pa
             ]
             assert await altered(client, BROKER, "1", ("log.cleanup.policy", APPEND, "compact")) == (0, "")
             assert plain.config.cleanup_policy == {"compact", "delete"}
-            assert set(await described(client, BROKER, "1")) == BROKER_SETTINGS
+            assert set(await described(client, BROKER, "1")) == BROKER_SETTINGS | {"advertised.listeners"}
             assert list(await described(client, BROKER, "")) == ["log.retention.ms"]
             all_of_it = await described(client, BROKER, "1")
             assert {name for name, config in all_of_it.items() if not config.read_only} == DYNAMIC
