@@ -42,8 +42,8 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         if request.param == our_broker.NAME:
             broker = stack.enter_context(our_broker.our_broker(directory, "--advertise", advertised))
         else:
-            settings = {"advertised.listeners": f"PLAINTEXT://{advertised}"}
-            broker = stack.enter_context(apache_kafka.apache_kafka(directory, settings))
+            settings = f"advertised.listeners=PLAINTEXT://{advertised}\n"
+            broker = stack.enter_context(apache_kafka.apache_kafka(directory, settings=settings))
         proxy.upstream = broker.address
         yield Way(Cluster(request.param, advertised), proxy)
 
