@@ -1,6 +1,8 @@
 """Every client test runs against our broker and against Apache Kafka; INTEROP_ONLY=NAME picks one of the two."""
 
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +25,11 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """One broker for all tests of the session: topics and groups get fresh names."""
     with CLUSTERS[request.param](tmp_path_factory.mktemp(request.param)) as running:
         yield running
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What other people's clients leave to the collector after the last test fails no test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
