@@ -19,6 +19,7 @@ What a crash leaves behind, and who repairs it:
 
 import asyncio
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from zlib import compress, decompress
 from zlib import error as zlib_error
@@ -93,11 +94,8 @@ async def commit(snapshot: Snapshot) -> None:
         offsets: dict[TP, Committed] = {}
         for state in states.values():
             for tp in offsets_in(state, task.partition):
-                # Agents that read the same partition share the group's offset: the one furthest behind counts.
-                offsets[tp] = Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
-        for name, end in ends.items():
-            offsets[TP(services.changelog_topic(name), task.partition)] = Committed(end, COMPACTION_LIMIT)
-        await services.commit(offsets)
+                offsets[tp] = _place(logged, tp)
+        await services.commit(offsets | _limits(services, task, ends))
         task.logged = logged
 
     # 4: the store follows; until here a crash finds it as it was.
@@ -127,13 +125,24 @@ async def commit_again(services: Services, task: StreamTask) -> None:
     """
     async with task.logging:
         logged = task.logged
-        offsets = {tp: Committed(min(by_run.values()), _metadata(logged, tp)) for tp, by_run in logged.offsets.items()}
-        for name, end in logged.changelog_ends.items():
-            tp = TP(services.changelog_topic(name), task.partition)
-            if tp.topic in services.topics:
-                offsets[tp] = Committed(end, COMPACTION_LIMIT)
+        offsets = {tp: _place(logged, tp) for tp in logged.offsets}
+        limits = _limits(services, task, logged.changelog_ends)
+        offsets |= {tp: limit for tp, limit in limits.items() if tp.topic in services.topics}
         if offsets and not task.is_closed:
             await services.commit(offsets)
+
+
+def _place(logged: Logged, tp: TP) -> Committed:
+    """Agents that read the same partition share the group's offset: the one furthest behind counts."""
+    return Committed(min(logged.offsets[tp].values()), _metadata(logged, tp))
+
+
+def _limits(services: Services, task: StreamTask, ends: Mapping[str, int]) -> dict[TP, Committed]:
+    """Up to where the log may compact a task's changelogs."""
+    return {
+        TP(services.changelog_topic(name), task.partition): Committed(end, COMPACTION_LIMIT)
+        for name, end in ends.items()
+    }
 
 
 async def _write_changelogs(group: "CommitGroup", rows: dict[str, list[Row]]) -> dict[str, int]:

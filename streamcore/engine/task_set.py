@@ -51,11 +51,6 @@ class TaskSet:
         """The tasks that are ours, open or about to be."""
         return frozenset(self._runners)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether every task that is ours is open."""
-        return not self._opening
-
     async def assign(self, wanted: Iterable[int]) -> bool:
         """Close what is not wanted any more and begin to open what is new.
 

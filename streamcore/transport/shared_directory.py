@@ -47,7 +47,6 @@ class SharedDirectoryTransport:
         self._make = make
         self._path = path
         self._inner: EmbeddedTransport | KafkaTransport | None = None
-        self._door: tuple[str, int] | None = None  # where we listen, once it is our turn
         self._heir: asyncio.Task[None] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -110,7 +109,6 @@ class SharedDirectoryTransport:
         Returns:
             Where; None where somebody else does.
         """
-        self._door = host, port
         if (embedded := self.embedded) is not None:
             return await embedded.listen(host, port)
         self._heir = asyncio.create_task(self._take_over(host, port), name="heir of the log")
