@@ -61,6 +61,7 @@ class LocalMetadataStore:
             raise RevisionMismatchError(f"{key} has another revision than {revision}")
         entries = {**self._entries, key: (value, revision + 1)}
         content = {name: {"value": entry[0], "revision": entry[1]} for name, entry in entries.items()}
-        replace_file(self._disk, self._path, json.dumps(content, indent=1).encode() + b"\n")
+        # The keys of SCRAM users are in it: enough to log in as one of them.
+        replace_file(self._disk, self._path, json.dumps(content, indent=1).encode() + b"\n", is_secret=True)
         self._entries = entries
         return revision + 1

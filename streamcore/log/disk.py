@@ -6,7 +6,9 @@ Paths are plain strings with `/`. Every call may raise OSError; what that means 
 import errno
 import fcntl
 import os
-from typing import Protocol
+from typing import Final, Protocol
+
+_SECRET_MODE: Final = 0o600
 
 
 class File(Protocol):
@@ -43,8 +45,8 @@ class HeldError(Exception):
 class Disk(Protocol):
     """Directories, names and locks; names reach the disk only with `sync_directory`."""
 
-    def open(self, path: str, *, create: bool = False) -> File:
-        """Raises FileNotFoundError unless `create`."""
+    def open(self, path: str, *, create: bool = False, is_secret: bool = False) -> File:
+        """Raises FileNotFoundError unless `create`. A secret file is from then on for its owner's eyes only."""
 
     def exists(self, path: str) -> bool: ...
 
@@ -79,13 +81,13 @@ def read_file(disk: Disk, path: str) -> bytes:
         file.close()
 
 
-def replace_file(disk: Disk, path: str, data: bytes, *, durably: bool = True) -> None:
+def replace_file(disk: Disk, path: str, data: bytes, *, durably: bool = True, is_secret: bool = False) -> None:
     """Old content or new content, never a mixture, whatever happens: write aside, sync, rename, sync the directory.
 
     Not `durably`, without the syncs: after a loss of power the content may be torn, or the old one.
     """
     aside = path + ".tmp"
-    file = disk.open(aside, create=True)
+    file = disk.open(aside, create=True, is_secret=is_secret)
     try:
         file.truncate(0)
         file.write_at(0, data)
@@ -156,9 +158,12 @@ class RealLock:
 class RealDisk:
     """The operating system's files."""
 
-    def open(self, path: str, *, create: bool = False) -> RealFile:
+    def open(self, path: str, *, create: bool = False, is_secret: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        return RealFile(os.open(path, flags, 0o644))
+        descriptor = os.open(path, flags, _SECRET_MODE if is_secret else 0o644)
+        if is_secret:
+            os.fchmod(descriptor, _SECRET_MODE)  # it may have been there
+        return RealFile(descriptor)
 
     def exists(self, path: str) -> bool:
         return os.path.exists(path)

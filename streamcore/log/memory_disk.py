@@ -55,7 +55,7 @@ class MemoryDisk:
         self._directories: set[str] = set()
         self._held: dict[str, bytes] = {}
 
-    def open(self, path: str, *, create: bool = False) -> MemoryFile:
+    def open(self, path: str, *, create: bool = False, is_secret: bool = False) -> MemoryFile:
         data = self._files.get(path)
         if data is None:
             if not create or not self._is_directory(os.path.dirname(path)):

@@ -1,10 +1,12 @@
 import json
 import logging
+import stat
+from pathlib import Path
 
 import pytest
 
 from streamcore.broker.metadata_store import LocalMetadataStore, RevisionMismatchError
-from streamcore.log.disk import read_file, replace_file
+from streamcore.log.disk import RealDisk, read_file, replace_file
 from streamcore.log.memory_disk import MemoryDisk
 
 
@@ -37,3 +39,11 @@ def test_a_damaged_file_is_set_aside_and_said(damage: bytes, caplog: pytest.LogC
     store.put("a", 1, 0)
     assert bytes(read_file(disk, "/data/cluster.json.damaged")) == damage
     assert json.loads(read_file(disk, "/data/cluster.json")) == {"a": {"value": 1, "revision": 1}}
+
+
+def test_the_keys_of_users_are_for_the_eyes_of_the_owner_only(tmp_path: Path) -> None:
+    for name in ("cluster.json", "cluster.json.tmp"):  # what an earlier version has left
+        (tmp_path / name).write_text("{}")
+        (tmp_path / name).chmod(0o644)
+    LocalMetadataStore(RealDisk(), str(tmp_path)).put("users", {"alice": "key"}, 0)
+    assert stat.S_IMODE((tmp_path / "cluster.json").stat().st_mode) == 0o600

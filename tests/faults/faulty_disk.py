@@ -206,7 +206,7 @@ class FaultyDisk:
 
     # ---- the Disk protocol
 
-    def open(self, path: str, *, create: bool = False) -> File:
+    def open(self, path: str, *, create: bool = False, is_secret: bool = False) -> File:
         self.enter("open", path)
         inode = self._names.get(path)
         if inode is None:

@@ -166,8 +166,8 @@ def test_group_commit_syncs_once_for_many_requests_off_the_event_loop(tmp_path: 
     class CountingDisk(RealDisk):
         syncs = 0
 
-        def open(self, path: str, *, create: bool = False):  # type: ignore[no-untyped-def]
-            file = super().open(path, create=create)
+        def open(self, path: str, **how: bool):  # type: ignore[no-untyped-def]
+            file = super().open(path, **how)
             if path.endswith(".log"):
                 sync = file.sync
 
