@@ -296,6 +296,8 @@ class NodeConnection:
         if has_hung_up and not self._is_proven:
             # A listener that wants something else than it gets has no other way to say so.
             reason += f" at once. Is security.protocol={self._security.protocol} what it wants on this port?"
+            if self._tls is not None and not self._security.certificate_location:
+                reason += " Or does it want a certificate of the client (ssl.certificate.location)?"
         return BrokerUnreachableError(f"the connection to the broker at {self.host}:{self.port} is lost: {reason}")
 
     def _fail(self, error: StreamcoreError) -> StreamcoreError:

@@ -10,6 +10,7 @@ from tests.interop import apache_kafka, our_broker
 from tests.interop.cluster import Cluster
 
 PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MUTUAL: Final = "MUTUAL"  # the name of a listener for SSL where clients show a certificate too
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 USER: Final = "admin"
 PASSWORD: Final = "admin-secret"
@@ -24,6 +25,9 @@ ssl.truststore.type=PEM
 ssl.truststore.location={certificates.ca}
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 connections.max.reauth.ms={reauth_ms}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,\
+SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,{mutual}:SSL
+listener.name.{mutual_name}.ssl.client.auth=required
 """
 _JAAS: Final = """\
 listener.name.{listener}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
@@ -35,6 +39,8 @@ org.apache.kafka.common.security.scram.ScramLoginModule required;
 """
 _OURS: Final = """\
 "security.protocol" = "{protocol}"
+"ssl.client.auth" = "{client_auth}"
+"ssl.truststore.location" = "{certificates.ca}"
 "connections.max.reauth.ms" = {reauth_ms}
 
 [ssl.keystore]
@@ -56,7 +62,7 @@ class Secured(NamedTuple):
 @contextmanager
 def secured_apache_kafka(directory: Path) -> Iterator[Secured]:
     certificates = make_certificates(directory / "certificates")
-    settings = _APACHE.format(certificates=certificates, reauth_ms=REAUTH_MS)
+    settings = _APACHE.format(certificates=certificates, reauth_ms=REAUTH_MS, mutual=MUTUAL, mutual_name=MUTUAL.lower())
     for listener in ("sasl_plaintext", "sasl_ssl"):
         settings += _JAAS.format(listener=listener, user=USER, password=PASSWORD)
     users = [
@@ -64,25 +70,31 @@ def secured_apache_kafka(directory: Path) -> Iterator[Secured]:
         for mechanism in MECHANISMS[1:]
         for part in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
     ]
-    with apache_kafka.apache_kafka(directory, protocols=PROTOCOLS, settings=settings, format_options=users) as cluster:
+    listeners = (*PROTOCOLS, MUTUAL)
+    with apache_kafka.apache_kafka(directory, protocols=listeners, settings=settings, format_options=users) as cluster:
         yield Secured(cluster, certificates)
 
 
 @contextmanager
 def secured_brokers(directory: Path) -> Iterator[Secured]:
-    """Ours has one listener, so there is a broker for each protocol."""
+    """Ours has one listener, so there is a broker for each."""
     certificates = make_certificates(directory / "certificates")
     secured: dict[str, str] = {}
     with ExitStack() as stack:
-        for protocol in PROTOCOLS:
-            config = directory / f"{protocol}.toml"
+        for listener in (*PROTOCOLS, MUTUAL):
+            config = directory / f"{listener}.toml"
             config.write_text(
                 _OURS.format(
-                    protocol=protocol, certificates=certificates, reauth_ms=REAUTH_MS, user=USER, password=PASSWORD
+                    protocol="SSL" if listener == MUTUAL else listener,
+                    client_auth="required" if listener == MUTUAL else "none",
+                    certificates=certificates,
+                    reauth_ms=REAUTH_MS,
+                    user=USER,
+                    password=PASSWORD,
                 )
             )
-            broker = our_broker.our_broker(directory / protocol, "--config", str(config))
-            secured[protocol] = stack.enter_context(broker).bootstrap
+            broker = our_broker.our_broker(directory / listener, "--config", str(config))
+            secured[listener] = stack.enter_context(broker).bootstrap
         yield Secured(Cluster(our_broker.NAME, "", secured), certificates)
 
 
@@ -93,19 +105,32 @@ class Way(NamedTuple):
     """How a client gets in."""
 
     secured: Secured
-    protocol: str
+    listener: str
     mechanism: str  # empty where there is no login
     user: str = USER
     password: str = PASSWORD
+    has_certificate: bool = True  # where one is asked for
 
     @property
     def bootstrap(self) -> str:
-        return self.secured.cluster.secured[self.protocol]
+        return self.secured.cluster.secured[self.listener]
+
+    @property
+    def protocol(self) -> str:
+        return "SSL" if self.listener == MUTUAL else self.listener
+
+    @property
+    def _shown(self) -> Path | None:
+        """The certificate, and its key beside it."""
+        return self.secured.certificates.client if self.listener == MUTUAL and self.has_certificate else None
 
     def librdkafka(self) -> dict[str, str]:
         settings = {"bootstrap.servers": self.bootstrap, "security.protocol": self.protocol}
         if self.protocol.endswith("SSL"):
             settings["ssl.ca.location"] = str(self.secured.certificates.ca)
+        if self._shown is not None:
+            settings["ssl.certificate.location"] = str(self._shown.with_suffix(".crt"))
+            settings["ssl.key.location"] = str(self._shown.with_suffix(".key"))
         if self.mechanism:
             settings |= {
                 "sasl.mechanism": self.mechanism,
@@ -119,6 +144,8 @@ class Way(NamedTuple):
         lines = [f"security.protocol={self.protocol}"]
         if self.protocol.endswith("SSL"):
             lines += ["ssl.truststore.type=PEM", f"ssl.truststore.location={self.secured.certificates.ca}"]
+        if self._shown is not None:
+            lines += ["ssl.keystore.type=PEM", f"ssl.keystore.location={self._shown}"]
         if self.mechanism:
             module = "plain.Plain" if self.mechanism == "PLAIN" else "scram.Scram"
             lines += [
@@ -134,7 +161,13 @@ class Way(NamedTuple):
 
         settings: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.protocol}
         if self.protocol.endswith("SSL"):
-            settings["ssl_context"] = create_ssl_context(cafile=str(self.secured.certificates.ca))
+            shown = {}
+            if self._shown is not None:
+                shown = {
+                    "certfile": str(self._shown.with_suffix(".crt")),
+                    "keyfile": str(self._shown.with_suffix(".key")),
+                }
+            settings["ssl_context"] = create_ssl_context(cafile=str(self.secured.certificates.ca), **shown)
         if self.mechanism:
             settings |= {
                 "sasl_mechanism": self.mechanism,

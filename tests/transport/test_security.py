@@ -220,7 +220,7 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_required(
     client = {"security.protocol": "SSL", "ssl.ca.location": str(certificates.ca)}
 
     async def test(server: Server) -> None:
-        with pytest.raises((BrokerUnreachableError, AuthenticationError)):
+        with pytest.raises((BrokerUnreachableError, AuthenticationError), match="certificate"):
             await use(server, client)
         await use(server, {**client, "ssl.keystore.location": str(certificates.client)})
         key = certificates.client.with_suffix(".key")
