@@ -170,7 +170,8 @@ class Readers:
                 continue  # the broker is gone, or the partition is another's: it is read and committed again
             with self._lock:
                 for place in done:
-                    if place.error is None:
+                    # A partition of which nothing has come yet is named too, without an offset to commit.
+                    if place.error is None and place.offset >= 0:
                         self.committed[place.partition] = max(self.committed.get(place.partition, 0), place.offset)
         consumer.close()
 
