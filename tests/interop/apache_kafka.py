@@ -14,6 +14,7 @@ from tests.interop.cluster import Cluster, answers, free_ports, tail, until
 from tests.interop.kafka_jars import kafka_classpath, run_kafka
 
 NAME: Final = "apache-kafka"
+MUTUAL: Final = "MUTUAL"  # a listener of its own for SSL where clients show a certificate too
 _START_SECONDS_MAX: Final = 60.0
 # Two ports are free when they are looked for and may be taken when Kafka gets there.
 _START_ATTEMPTS: Final = 3
@@ -28,7 +29,7 @@ listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,\
-SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,{mutual}:SSL
 log.dirs={directory}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
@@ -55,7 +56,7 @@ def apache_kafka(
 
     Args:
         directory: empty; Kafka's settings, its data and its output go there.
-        protocols: of listeners beside that for PLAINTEXT, which are in the cluster's `secured`.
+        protocols: of listeners beside that for PLAINTEXT, MUTUAL among them, which are in the cluster's `secured`.
         settings: further properties; the last of two lines for one setting counts.
         format_options: of the tool that prepares the directory.
     """
@@ -69,7 +70,11 @@ def apache_kafka(
         properties = home / "server.properties"
         properties.write_text(
             _PROPERTIES.format(
-                listeners=",".join(listeners), controller_port=controller_port, directory=home, node_id=node_id
+                listeners=",".join(listeners),
+                controller_port=controller_port,
+                directory=home,
+                node_id=node_id,
+                mutual=MUTUAL,
             )
             + settings
         )

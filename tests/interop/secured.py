@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from tests.certificates import Certificates, make_certificates
 from tests.interop import apache_kafka, our_broker
+from tests.interop.apache_kafka import MUTUAL
 from tests.interop.cluster import Cluster
 
 PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
-MUTUAL: Final = "MUTUAL"  # the name of a listener for SSL where clients show a certificate too
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 USER: Final = "admin"
 PASSWORD: Final = "admin-secret"
@@ -25,9 +25,7 @@ ssl.truststore.type=PEM
 ssl.truststore.location={certificates.ca}
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 connections.max.reauth.ms={reauth_ms}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,\
-SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,{mutual}:SSL
-listener.name.{mutual_name}.ssl.client.auth=required
+listener.name.{mutual}.ssl.client.auth=required
 """
 _JAAS: Final = """\
 listener.name.{listener}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
@@ -62,7 +60,7 @@ class Secured(NamedTuple):
 @contextmanager
 def secured_apache_kafka(directory: Path) -> Iterator[Secured]:
     certificates = make_certificates(directory / "certificates")
-    settings = _APACHE.format(certificates=certificates, reauth_ms=REAUTH_MS, mutual=MUTUAL, mutual_name=MUTUAL.lower())
+    settings = _APACHE.format(certificates=certificates, reauth_ms=REAUTH_MS, mutual=MUTUAL.lower())
     for listener in ("sasl_plaintext", "sasl_ssl"):
         settings += _JAAS.format(listener=listener, user=USER, password=PASSWORD)
     users = [

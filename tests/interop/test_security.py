@@ -18,12 +18,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streamcore.errors import AuthenticationError, BrokerUnreachableError
 from streamcore.transport import connect
 from streamcore.transport.kafka import KafkaTransport
+from tests.interop.apache_kafka import MUTUAL
 from tests.interop.cluster import PATIENCE_S, Cluster, fresh, until
 from tests.interop.conftest import wanted_clusters
 from tests.interop.kafka_jars import missing, run_kafka
 from tests.interop.our_broker import streamcore_command
 from tests.interop.raw_client import ClosedError, RawClient
-from tests.interop.secured import MUTUAL, PASSWORD, PROTOCOLS, SECURED, USER, Secured, Way
+from tests.interop.secured import PASSWORD, PROTOCOLS, SECURED, USER, Secured, Way
 
 pytestmark = pytest.mark.interop
 
