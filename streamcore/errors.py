@@ -12,6 +12,8 @@ StreamcoreError
 │   ├── InvalidTimestampError      outside message.timestamp.before/after.max.ms
 │   ├── OutOfOrderSequenceError    an idempotent producer's batch that does not follow its last one
 │   ├── InvalidProducerEpochError  from an instance of a producer that a newer one has replaced
+│   ├── InvalidTransactionStateError  a batch outside of the transaction that its producer has open
+│   ├── TransactionCoordinatorFencedError  a marker from a coordinator that a newer one has replaced
 │   ├── OffsetOutOfRangeError      outside [log start, log end]
 │   ├── UnknownTopicError          no such topic or partition
 │   ├── TopicExistsError
@@ -110,6 +112,18 @@ class InvalidProducerEpochError(LogError):
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.current_epoch = current_epoch
+
+
+class InvalidTransactionStateError(LogError):
+    """A batch that is not part of the transaction that its producer has open."""
+
+    code: ClassVar[int] = 48
+
+
+class TransactionCoordinatorFencedError(LogError):
+    """A transaction's end from a coordinator that a newer one has replaced."""
+
+    code: ClassVar[int] = 52
 
 
 class OffsetOutOfRangeError(LogError):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from streamcore.errors import CorruptRecordError, LogError
-from streamcore.log.compaction import LastBatch, Rules, compact, note_keys
+from streamcore.log.compaction import LastBatch, Rules, Transactions, compact, note_keys
 from streamcore.log.config import INT32_MAX, INT64_MAX, LogConfig
 from streamcore.log.disk import Disk, File
 from streamcore.log.offset_map import OffsetMap
@@ -19,6 +19,7 @@ from streamcore.log.partition_log import PartitionLog
 from streamcore.log.replacement import Replacement, ReplacementWriter
 from streamcore.log.segment import Segment
 from streamcore.records.batch import HEADER_BYTES, MAGIC, NO_TIMESTAMP, BatchHeader
+from streamcore.records.control import Aborted, AbortedFilter
 
 _READ_BYTES: Final = 1 << 20
 _INDEX_ENTRY_BYTES: Final = 8
@@ -54,7 +55,8 @@ def cleanable(log: PartitionLog, now_ms: int, limit: int = INT64_MAX) -> Cleanab
     if not config.is_compacted or log.offline_reason is not None or len(segments) < 2:
         return None
     first_dirty = max(log.cleaned_offset or 0, log.log_start_offset)
-    limit = min(limit, log.recovery_point)
+    # What an open transaction has written may still be aborted, and what follows it is not read yet.
+    limit = min(limit, log.recovery_point, log.last_stable_offset)
     clean_bytes = dirty_bytes = 0
     end_offset = segments[0].base_offset
     is_overdue = False
@@ -109,6 +111,7 @@ class Cleaning:
             producer_id: LastBatch(producer.last_offset, producer.producer_epoch)
             for producer_id, producer in log.producers.producers.items()
         }
+        self._aborted = log.aborted_transactions(log.segments[0].base_offset, scope.end_offset)
         self._writer: ReplacementWriter | None = None
         self.bytes_read = self.bytes_written = 0
 
@@ -133,19 +136,20 @@ class Cleaning:
         newest = OffsetMap(min(self._keys_max, self._scope.end_offset - self._scope.first_dirty_offset))
         end_offset = yield from self._note_keys(newest)
         rules = Rules(newest, end_offset, self._now_ms, self._config.delete_retention_ms, self._last_batches)
+        transactions = Transactions(self._aborted_from(0))
         for group in self._groups(end_offset):
-            yield from self._clean(group, rules)
+            yield from self._clean(group, rules, transactions)
         self.cleaned_offset = end_offset
 
     def _note_keys(self, newest: OffsetMap) -> Generator[None, None, int]:
         """Fill the map; the end of what it knows, a batch's start."""
         first_dirty = self._scope.first_dirty_offset
-        for segment, end, _ in self._segments:
-            if end <= first_dirty:
-                continue
+        dirty = [closed for closed in self._segments if closed.end_offset > first_dirty]
+        aborted = AbortedFilter(self._aborted_from(dirty[0].segment.base_offset))
+        for segment, _, _ in dirty:
             for _, batch in self._batches(segment):
                 header = BatchHeader.parse(batch)
-                if header.last_offset < first_dirty:
+                if (aborted.is_any and aborted.covers(batch, header)) or header.last_offset < first_dirty:
                     continue
                 if header.record_count > newest.free:
                     if header.base_offset <= first_dirty:
@@ -157,6 +161,12 @@ class Cleaning:
                 note_keys(batch, newest)
                 yield None
         return self._scope.end_offset
+
+    def _aborted_from(self, offset: int) -> list[Aborted]:
+        """Those whose markers are met by who reads from `offset` on."""
+        return [
+            Aborted(found.first_offset, found.producer_id) for found in self._aborted if found.last_offset >= offset
+        ]
 
     def _groups(self, end_offset: int) -> Iterator[list[Segment]]:
         """Neighbours that fit into one segment."""
@@ -178,12 +188,14 @@ class Cleaning:
         if group:
             yield group
 
-    def _clean(self, group: Sequence[Segment], rules: Rules) -> Iterator[Replacement | None]:
+    def _clean(
+        self, group: Sequence[Segment], rules: Rules, transactions: Transactions
+    ) -> Iterator[Replacement | None]:
         """Write what is left of a group, from where something goes on; nothing where nothing does."""
         self._writer = self._new_writer(group) if len(group) > 1 else None
         for segment in group:
             for position, batch in self._batches(segment):
-                left = compact(batch, rules)
+                left = compact(batch, rules, transactions)
                 if self._writer is None and left is not batch:
                     self._writer = self._new_writer(group)
                     for _, same in self._batches(segment, position):

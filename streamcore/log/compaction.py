@@ -5,17 +5,19 @@
   batch: attribute bit 6, the base timestamp is the horizon then, and the records' deltas count from it (KIP-534).
 - A batch keeps its base offset, last offset, producer and sequence, whatever goes. One that loses all records goes as
   well, unless it is the last of its producer (its sequence must survive) or of the range (readers must get past it).
-- Control batches stay.
+- The records of an aborted transaction go. A marker stays as long as a batch of its transaction is left, or else a
+  start would take that one for open; after that, until its own delete horizon, as a tombstone does.
 - A batch whose checksum holds and whose records cannot be read stays as it is: it is its reader's to judge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from streamcore.errors import CorruptRecordError
 from streamcore.log.offset_map import OffsetMap
 from streamcore.records.batch import NO_PRODUCER, BatchHeader, empty
-from streamcore.records.codec import UNREADABLE, check, iterate_checked, rebuild
+from streamcore.records.codec import UNREADABLE, check, decode, iterate_checked, rebuild
+from streamcore.records.control import Aborted, AbortedFilter
 from streamcore.types import InRecord
 
 
@@ -36,6 +38,27 @@ class Rules(NamedTuple):
     last_batches: Mapping[int, LastBatch]  # by producer id
 
 
+class Transactions:
+    """Which batches of one pass belong to which transactions; it is shown every batch, in the order of the log."""
+
+    def __init__(self, aborted: Iterable[Aborted]) -> None:
+        self._aborted = AbortedFilter(aborted)
+        self._with_batches: set[int] = set()  # producers with a batch since their last marker
+
+    def is_aborted(self, batch: bytes, header: BatchHeader) -> bool:
+        """Whether the batch is data that nobody is to read."""
+        is_aborted = self._aborted.is_any and self._aborted.covers(batch, header)
+        if header.is_transactional and not header.is_control:
+            self._with_batches.add(header.producer_id)
+        return is_aborted
+
+    def is_marker_needed(self, header: BatchHeader) -> bool:
+        """Whether there was a batch of its transaction when the pass began."""
+        is_needed = header.producer_id in self._with_batches
+        self._with_batches.discard(header.producer_id)
+        return is_needed
+
+
 def note_keys(batch: bytes, newest: OffsetMap) -> None:
     """Add a batch's records to the map.
 
@@ -53,23 +76,27 @@ def note_keys(batch: bytes, newest: OffsetMap) -> None:
         pass  # those before the damage are known; the batch stays
 
 
-def compact(batch: bytes, rules: Rules) -> bytes | None:
+def compact(batch: bytes, rules: Rules, transactions: Transactions) -> bytes | None:
     """What is left of a batch: `batch` itself where nothing changes, None where all of it goes.
 
     Raises:
         CorruptRecordError: the checksum does not hold.
     """
     header = check(batch)
-    if header.is_control or header.base_offset >= rules.end_offset:
+    is_aborted = transactions.is_aborted(batch, header)
+    if header.is_control:
+        return _compact_marker(batch, header, rules, is_needed=transactions.is_marker_needed(header))
+    if header.base_offset >= rules.end_offset and not is_aborted:
         return batch
     horizon_ms = header.delete_horizon_ms
-    if header.record_count:
+    kept: list[InRecord] = []
+    has_tombstones = False
+    # What is aborted goes above the map as well: who takes the new segment has no index that says what to pass over.
+    if header.record_count and not is_aborted:
         try:
             kept, has_tombstones = _kept(batch, header, rules)
         except (*UNREADABLE, CorruptRecordError):
             return batch
-    else:
-        kept, has_tombstones = [], False
     if not kept:
         if not _is_needed(header, rules):
             return None
@@ -79,6 +106,18 @@ def compact(batch: bytes, rules: Rules) -> bytes | None:
     elif len(kept) == header.record_count:
         return batch
     return rebuild(header, kept, horizon_ms)
+
+
+def _compact_marker(batch: bytes, header: BatchHeader, rules: Rules, *, is_needed: bool) -> bytes | None:
+    if is_needed or header.base_offset >= rules.end_offset or not header.record_count:
+        return batch
+    horizon_ms = header.delete_horizon_ms
+    if horizon_ms is None:
+        # For readers that are on their way to it.
+        return rebuild(header, decode(batch), rules.now_ms + rules.delete_retention_ms)
+    if horizon_ms > rules.now_ms:
+        return batch
+    return empty(header) if header.last_offset + 1 == rules.end_offset else None
 
 
 def _kept(batch: bytes, header: BatchHeader, rules: Rules) -> tuple[list[InRecord], bool]:

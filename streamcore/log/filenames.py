@@ -12,6 +12,7 @@ DATA/TOPIC-0/leader-epoch-checkpoint       which leader epoch began at which off
 DATA/TOPIC-0/00000000000000000000.log      a segment, named after its first offset
 DATA/TOPIC-0/00000000000000000000.index    offset -> position
 DATA/TOPIC-0/00000000000000000000.timeindex  timestamp -> offset
+DATA/TOPIC-0/00000000000000000000.txnindex   the segment's aborted transactions, if it has any
 DATA/TOPIC-0/00000000000000000000.snapshot   the producers of the batches before that offset
 DATA/TOPIC-0.<32 hex digits>-delete        a partition on its way out
 DATA/TOPIC-0.<32 hex digits>-stray         a partition that no topic owns up to
@@ -29,6 +30,8 @@ from streamcore.errors import InvalidTopicError
 LOG: Final = ".log"
 OFFSET_INDEX: Final = ".index"
 TIME_INDEX: Final = ".timeindex"
+TRANSACTION_INDEX: Final = ".txnindex"
+INDEXES: Final = (OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX)  # beside a `.log` file, and worth nothing without it
 SNAPSHOT: Final = ".snapshot"
 CLEANED: Final = ".cleaned"
 SWAP: Final = ".swap"
@@ -48,6 +51,7 @@ _PARTITION_DIRECTORY = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partiti
 _DELETED_DIRECTORY = re.compile(r".+\.[0-9a-f]{32}-delete")
 _SWAP = re.compile(r"(?P<base>[0-9]{20})-(?P<end>[0-9]{20})\.swap")
 _SEGMENT = re.compile(r"(?P<base>[0-9]{20})\.log")
+_TRANSACTION_INDEX = re.compile(r"(?P<base>[0-9]{20})\.txnindex")
 _SNAPSHOT = re.compile(r"(?P<offset>[0-9]{20})\.snapshot")
 
 
@@ -59,6 +63,12 @@ def segment_path(directory: str, base_offset: int) -> str:
 def segment_base_offset(name: str) -> int | None:
     """The offset in a `.log` file's name, or None for any other name."""
     match = _SEGMENT.fullmatch(name)
+    return int(match["base"]) if match else None
+
+
+def transaction_index_offset(name: str) -> int | None:
+    """The base offset in a `.txnindex` file's name, or None for any other name."""
+    match = _TRANSACTION_INDEX.fullmatch(name)
     return int(match["base"]) if match else None
 
 

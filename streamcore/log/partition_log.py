@@ -1,13 +1,14 @@
 """One partition's log: an ordered set of segments that is appended to at one end and forgotten at the other.
 
-log_start_offset <= high_watermark <= log_end_offset; with one replica, the high watermark is the log end.
+log_start_offset <= last_stable_offset <= high_watermark <= log_end_offset; with one replica, the high watermark is the
+log end. The last stable offset is where the oldest open transaction begins, or else the high watermark (KIP-98).
 One thread changes a log; `flush` alone may run in another at the same time.
 """
 
 import errno
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streamcore.clock import Clock
@@ -21,6 +22,7 @@ from streamcore.errors import (
     OffsetOutOfRangeError,
 )
 from streamcore.log import recovery, timestamps
+from streamcore.log.aborted_transactions import AbortedTransaction, AbortedTransactions
 from streamcore.log.config import LogConfig
 from streamcore.log.disk import Disk
 from streamcore.log.leader_epochs import LeaderEpochs
@@ -32,6 +34,7 @@ from streamcore.log.segment import Found, Placed, Segment
 from streamcore.log.segment_policy import count_expired, should_roll
 from streamcore.log.validation import admit
 from streamcore.records.batch import (
+    BASE_OFFSET,
     HEADER_BYTES,
     LENGTH,
     LENGTH_OVERHEAD,
@@ -42,6 +45,7 @@ from streamcore.records.batch import (
     Buffer,
     stamp,
 )
+from streamcore.records.control import Marker, encode_marker
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +85,7 @@ class PartitionLog:
         self.producers = ProducerState()
         self.read_end_offset = 0  # where the last read that found something ended, for whoever counts
         self._snapshots = ProducerSnapshots(files.disk, directory)
+        self._aborted = AbortedTransactions(files, directory)
         self._files = files
         self._clock = clock
         # Makes log_start_offset and recovery_point durable; called before anything is destroyed that they protect.
@@ -135,6 +140,7 @@ class PartitionLog:
                 config,
                 log.epochs,
                 log._snapshots,
+                log._aborted,
                 clock.now_ms(),
                 clean=clean,
                 recovery_point=recovery_point,
@@ -163,6 +169,18 @@ class PartitionLog:
     def high_watermark(self) -> int:
         """Consumers see offsets below it; with one replica, all of them."""
         return self._log_end_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Below it, every transaction has ended; who reads committed records only gets nothing from here on."""
+        for first_offset in self.producers.open_transactions.values():
+            return max(first_offset, self._log_start_offset)
+        return self._log_end_offset
+
+    @property
+    def open_transactions(self) -> Mapping[int, int]:
+        """By producer id, where each begins."""
+        return self.producers.open_transactions
 
     @property
     def log_end_offset(self) -> int:
@@ -204,7 +222,8 @@ class PartitionLog:
         Raises:
             CorruptRecordError, InvalidRecordError, RecordTooLargeError, BatchTooLargeError, InvalidTimestampError:
                 nothing was written.
-            OutOfOrderSequenceError, InvalidProducerEpochError: nothing was written, for its producer's sake.
+            OutOfOrderSequenceError, InvalidProducerEpochError, InvalidTransactionStateError: nothing was written, for
+                its producer's sake.
             DiskError: there was no room; nothing was written, and the next append may work.
             LogOfflineError: the disk failed.
         """
@@ -216,10 +235,6 @@ class PartitionLog:
             raise BatchTooLargeError(
                 f"{len(data)} bytes of batches are more than segment.bytes ({config.segment_bytes}); send smaller ones"
             )
-        base_offset = next_offset = self._log_end_offset
-        position = 0
-        placed = []
-        largest_timestamp = NO_TIMESTAMP
         sent: BatchHeader | None = None  # by an idempotent producer
         for header in headers:
             if header.producer_id != NO_PRODUCER:
@@ -227,6 +242,56 @@ class PartitionLog:
                 if duplicate is not None:
                     return duplicate
                 sent = header
+        base_offset = self._log_end_offset
+        self._write(data, headers, leader_epoch, now_ms)
+        if sent is not None:
+            self.producers.append(sent, base_offset)
+        is_append_time = config.message_timestamp_type == "LogAppendTime"
+        return Appended(base_offset, self._log_end_offset - 1, now_ms if is_append_time else -1, self._log_start_offset)
+
+    def append_marker(
+        self, producer_id: int, producer_epoch: int, *, is_commit: bool, coordinator_epoch: int, leader_epoch: int = 0
+    ) -> int:
+        """End a producer's transaction, as its coordinator says; one that is not open here as well, as Kafka does.
+
+        Returns:
+            The marker's offset.
+        Raises:
+            InvalidProducerEpochError, TransactionCoordinatorFencedError: from the past; nothing was written.
+            DiskError, LogOfflineError: as `append_as_leader`.
+        """
+        self._check_online()
+        self.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)
+        now_ms = self._clock.now_ms()
+        marker = Marker(is_commit, coordinator_epoch)
+        data = encode_marker(producer_id, producer_epoch, marker, now_ms)
+        header = BatchHeader.parse(data)
+        offset = self._log_end_offset
+        aborted = self.producers.ended_by(producer_id, marker, offset)
+        self._write(data, [header], leader_epoch, now_ms, aborted)
+        self.producers.end(header, marker)
+        return offset
+
+    def _write(
+        self,
+        data: bytearray | memoryview,
+        headers: Sequence[BatchHeader],
+        leader_epoch: int,
+        now_ms: int,
+        aborted: AbortedTransaction | None = None,
+    ) -> None:
+        """Stamp the batches and write them at the log's end.
+
+        Args:
+            aborted: the transaction that they end.
+        Raises:
+            DiskError, LogOfflineError
+        """
+        base_offset = next_offset = self._log_end_offset
+        position = 0
+        placed = []
+        largest_timestamp = NO_TIMESTAMP
+        for header in headers:
             stamp(data, position, next_offset, leader_epoch)
             size_bytes = header.length + LENGTH_OVERHEAD
             next_offset += header.record_count
@@ -236,7 +301,7 @@ class PartitionLog:
         try:
             if should_roll(
                 self._segments[-1],
-                config,
+                self.config,
                 size_bytes=position,
                 last_offset=next_offset - 1,
                 largest_timestamp=largest_timestamp,
@@ -245,14 +310,13 @@ class PartitionLog:
                 self.roll()
             if leader_epoch > self.epochs.latest:
                 self.epochs.assign(leader_epoch, base_offset)
-            self._segments[-1].append(data, placed, config.index_interval_bytes)
+            if aborted is not None:
+                self._aborted.append(self._segments[-1].base_offset, aborted)
+                self._names_unsynced = True
+            self._segments[-1].append(data, placed, self.config.index_interval_bytes)
         except OSError as error:
             raise self._write_failed(error) from error
         self._log_end_offset = next_offset
-        if sent is not None:
-            self.producers.append(sent, base_offset)
-        is_append_time = config.message_timestamp_type == "LogAppendTime"
-        return Appended(base_offset, next_offset - 1, now_ms if is_append_time else -1, self._log_start_offset)
 
     def _sent_before(self, headers: list[BatchHeader], header: BatchHeader) -> Appended | None:
         """What the first append of an idempotent producer's batch was answered; None where this is the first."""
@@ -295,18 +359,21 @@ class PartitionLog:
         """Bring the file back to the log end, or give the log up."""
         try:
             self._segments[-1].cut_garbage()
+            self._aborted.truncate(self._log_end_offset)
         except OSError as again:
             return self._go_offline(f"a write failed ({error}) and could not be taken back ({again})")
         return self._failed("a write", error)
 
     # ---- read
 
-    def read(self, offset: int, max_bytes: int) -> bytes | memoryview:
+    def read(self, offset: int, max_bytes: int, *, is_committed_only: bool = False) -> bytes | memoryview:
         """Whole batches from the one that contains `offset`.
 
         Args:
             offset: log_start_offset <= offset <= log_end_offset.
             max_bytes: soft limit; the first batch comes whole, whatever its size (KIP-74).
+            is_committed_only: nothing from the last stable offset on. What is aborted comes nevertheless: the reader
+                passes it over, by `aborted_transactions`.
         Returns:
             Concatenated record batches v2, empty at the log end; a copy, which outlives its segment.
         Raises:
@@ -319,6 +386,11 @@ class PartitionLog:
             raise OffsetOutOfRangeError(offset, self._log_start_offset, self._log_end_offset)
         if offset == self._log_end_offset:
             return b""
+        end_offset: int | None = None
+        if is_committed_only and self.producers.open_transactions:
+            end_offset = self.last_stable_offset
+            if offset >= end_offset:
+                return b""
         try:
             place = self._reader_positions.pop(offset, None)
             if place is None or place[1] >= place[0].size_bytes:
@@ -326,7 +398,7 @@ class PartitionLog:
                 if found is None:
                     return b""
                 place = found[0], found[1].position
-            return self._read_at(*place, max_bytes)
+            return self._read_at(*place, max_bytes, end_offset)
         except OSError as error:
             raise self._failed("a read", error) from error
 
@@ -338,7 +410,7 @@ class PartitionLog:
                 return segment, found
         return None
 
-    def _read_at(self, segment: Segment, position: int, max_bytes: int) -> bytes | memoryview:
+    def _read_at(self, segment: Segment, position: int, max_bytes: int, end_offset: int | None) -> bytes | memoryview:
         rest = segment.size_bytes - position
         file = segment.file
         data = file.read_at(position, min(max(max_bytes, HEADER_BYTES), rest))
@@ -357,6 +429,10 @@ class PartitionLog:
                 raise CorruptRecordError(f"{segment.log_path}: at byte {position + end} there is no batch")
             if following > size:
                 break
+            if end_offset is not None and BASE_OFFSET.unpack_from(data, end)[0] >= end_offset:
+                if not end:
+                    return b""
+                break
             start, end = end, following
         if not end:
             raise CorruptRecordError(f"{segment.log_path}: the batch at byte {position} ends past the file")
@@ -369,6 +445,17 @@ class PartitionLog:
         positions[next_offset] = (segment, position)
         if len(positions) > _READERS_REMEMBERED:
             del positions[next(iter(positions))]
+
+    def aborted_transactions(self, offset: int, end_offset: int) -> list[AbortedTransaction]:
+        """Those that have records in [offset, end_offset), in the order of their markers (KIP-98).
+
+        Raises:
+            LogOfflineError: the disk failed.
+        """
+        try:
+            return self._aborted.between(offset, end_offset, self._base_offsets)
+        except OSError as error:
+            raise self._failed("a read", error) from error
 
     # ---- find by time
 
@@ -411,6 +498,7 @@ class PartitionLog:
             self._checkpoint()
             # Durable with the names of the segments, before anything else gets the offsets they speak of.
             self._snapshots.remove_above(end_offset)
+            self._aborted.truncate(end_offset)
             if place is None:
                 self._start_anew(end_offset)
             else:
@@ -431,11 +519,18 @@ class PartitionLog:
         self._set_segments(self._segments[:kept])
 
     def _truncate_producers(self, end_offset: int) -> None:
+        has_transactions = self.producers.has_transactions
         forgotten = self.producers.truncate(end_offset)
-        if forgotten:
+        if forgotten or has_transactions:
             now_ms = self._clock.now_ms()
             earlier = rebuild(self._snapshots, self._segments, end_offset, now_ms, replay_end=end_offset)
-            self.producers.restore(forgotten, earlier)
+            if has_transactions:
+                # A marker that is gone has opened its transaction again.
+                earlier.remember(self.producers, end_offset)
+                earlier.expiration_ms = self.producers.expiration_ms
+                self.producers = earlier
+            else:
+                self.producers.restore(forgotten, earlier)
         if self.producers.producers:
             self._take_snapshot()  # some may be known from records that are gone and snapshots that were above
         self._snapshots.remove_below(self._segments[0].base_offset)
@@ -444,6 +539,7 @@ class PartitionLog:
         """No records; the next one gets `offset`."""
         for segment in reversed(self._segments):
             segment.remove()
+        self._aborted.keep(())
         self._set_segments([Segment.create(self._files, self.directory, offset, self._clock.now_ms())])
         self._files.disk.sync_directory(self.directory)
 
@@ -540,6 +636,9 @@ class PartitionLog:
                     self._files.forget(path)
             self._replaced = (*old, new)
             self._reader_positions.clear()
+            # What was aborted has gone from them: there is nothing to pass over any more.
+            for segment in old:
+                self._aborted.remove(segment.base_offset)
             self._set_segments([*self._segments[:first], new, *following])
             finish_replacement(disk, self.directory, base_offset, end_offset, has_indexes=True)
         except OSError as error:
@@ -565,6 +664,7 @@ class PartitionLog:
                 self._set_segments(self._segments[1:])
                 freed += segment.size_bytes
                 segment.remove()
+                self._aborted.remove(segment.base_offset)
         except OSError as error:
             raise self._failed("a deletion", error) from error
         if freed:
@@ -621,7 +721,7 @@ class PartitionLog:
                 disk.sync_directory(self.directory)
             for segment in segments[first:]:
                 # The indexes of the last segment are made anew after a crash; the others' must be right.
-                for path in segment.paths[:1] if segment is segments[-1] else segment.paths:
+                for path in segment.paths[:1] if segment is segments[-1] else self._paths_of(segment):
                     self._sync_file(disk, path, segment)
         except OSError as error:
             if error.errno in _NO_HANDLES:
@@ -632,6 +732,10 @@ class PartitionLog:
             self._recovery_point = max(self._recovery_point, end_offset)
             self._flushed_ms = self._clock.now_ms()
         return self._recovery_point
+
+    def _paths_of(self, segment: Segment) -> tuple[str, ...]:
+        transaction_index = self._aborted.path(segment.base_offset)
+        return segment.paths if transaction_index is None else (*segment.paths, transaction_index)
 
     def _sync_file(self, disk: Disk, path: str, segment: Segment) -> None:
         # A handle of its own: the shared ones may be closed by the other thread at any moment.
@@ -660,13 +764,13 @@ class PartitionLog:
         self.abandon()
 
     def _sync_indexes(self) -> None:
-        for path in self._segments[-1].paths[1:]:
+        for path in self._paths_of(self._segments[-1])[1:]:
             self._sync_file(self._files.disk, path, self._segments[-1])
 
     def abandon(self, reason: LogError | None = None) -> None:
         """Close the files as they are; every later call gets `reason`."""
         for segment in self._segments:
-            for path in segment.paths:
+            for path in self._paths_of(segment):
                 self._files.forget(path)
         self._offline = self._offline or reason or LogOfflineError(f"{self.directory} is closed")
 

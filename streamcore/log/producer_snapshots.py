@@ -20,9 +20,11 @@ from crc32c import crc32c
 
 from streamcore.errors import CorruptRecordError
 from streamcore.log import filenames
+from streamcore.log.aborted_transactions import AbortedTransaction, AbortedTransactions
 from streamcore.log.disk import Disk, read_file
 from streamcore.log.producer_state import Producer, ProducerState, SentBatch, base_sequence_of
 from streamcore.log.segment import Found, Segment
+from streamcore.records.control import Marker, decode_marker
 
 logger = logging.getLogger(__name__)
 
@@ -204,13 +206,47 @@ def rebuild(
     state = ProducerState(producers)
     for index, segment in enumerate(segments):
         following = segments[index + 1].base_offset if index + 1 < len(segments) else end_offset
-        if following <= start_offset or segment.base_offset >= replay_end:
-            continue
-        state.replay(
-            found.header for found in _batches_from(segment, start_offset) if found.header.base_offset >= start_offset
-        )
+        if following > start_offset and segment.base_offset < replay_end:
+            _replay(state, segment, start_offset)
     state.expire(now_ms)
     return state
+
+
+def rebuild_aborted(
+    snapshots: ProducerSnapshots, aborted: AbortedTransactions, segments: Sequence[Segment], from_offset: int
+) -> None:
+    """Make the indexes of aborted transactions anew, of the segments that begin at `from_offset` or later.
+
+    Raises:
+        OSError
+    """
+    first_offset = segments[0].base_offset
+    start_offset, producers = snapshots.newest(first_offset, max(first_offset, from_offset)) or (first_offset, {})
+    state = ProducerState(producers)
+    for index, segment in enumerate(segments):
+        is_anew = segment.base_offset >= from_offset
+        if is_anew:
+            aborted.remove(segment.base_offset)
+        if is_anew or (index + 1 < len(segments) and segments[index + 1].base_offset > start_offset):
+            for found in _replay(state, segment, start_offset):
+                if is_anew:
+                    aborted.append(segment.base_offset, found)
+
+
+def _replay(state: ProducerState, segment: Segment, start_offset: int) -> list[AbortedTransaction]:
+    return state.replay(
+        (found.header, _marker(segment, found) if found.header.is_control else None)
+        for found in _batches_from(segment, start_offset)
+        if found.header.base_offset >= start_offset
+    )
+
+
+def _marker(segment: Segment, found: Found) -> Marker | None:
+    try:
+        return decode_marker(segment.read_batch(found))
+    except CorruptRecordError as error:
+        logger.error("%s: the marker at offset %d is passed over: %s", segment, found.header.base_offset, error)
+        return None
 
 
 def _batches_from(segment: Segment, offset: int) -> Iterable[Found]:

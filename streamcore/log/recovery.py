@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from streamcore.errors import LogOfflineError
 from streamcore.log import filenames
+from streamcore.log.aborted_transactions import AbortedTransactions
 from streamcore.log.config import INT64_MAX, LogConfig
 from streamcore.log.leader_epochs import LeaderEpochs
 from streamcore.log.open_files import OpenFiles
-from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild
+from streamcore.log.producer_snapshots import ProducerSnapshots, rebuild, rebuild_aborted
 from streamcore.log.producer_state import ProducerState
 from streamcore.log.replacement import finish_replacements
 from streamcore.log.segment import Segment
@@ -30,12 +31,20 @@ class Loaded(NamedTuple):
     producers: ProducerState
 
 
+class _Verified(NamedTuple):
+    """The part of a log that was read whole, whose indexes may have been as torn as it was."""
+
+    base_offset: int
+    has_markers: bool  # of transactions
+
+
 def load(
     files: OpenFiles,
     directory: str,
     config: LogConfig,
     epochs: LeaderEpochs,
     snapshots: ProducerSnapshots,
+    aborted: AbortedTransactions,
     now_ms: int,
     *,
     clean: bool,
@@ -55,6 +64,7 @@ def load(
     disk.make_directory(directory)
     names = _sweep(files, directory)
     snapshots.found(names)
+    aborted.found(names)
     base_offsets = sorted(base for base in map(filenames.segment_base_offset, names) if base is not None)
     segments = []
     for base_offset in base_offsets:
@@ -67,6 +77,7 @@ def load(
         if snapshots.remove_above(-1):
             disk.sync_directory(directory)
         return Loaded([Segment.create(files, directory, log_start_offset, now_ms)], log_start_offset, ProducerState())
+    verified: _Verified | None = None
     replay_end = end_offset = segments[-1].next_offset() if clean else None
     if end_offset is None or replay_end is None:
         if clean:
@@ -74,7 +85,7 @@ def load(
         # Where the recovery point is unknown, so is where gaps end.
         gaps_end = (recovery_point or INT64_MAX) if has_gaps else 0
         recovered = _recover(files, directory, config, epochs, epochs_known, segments, recovery_point, gaps_end)
-        segments, end_offset, replay_end = recovered
+        segments, end_offset, replay_end, verified = recovered
     if end_offset < log_start_offset:
         # Records above the start were lost unsynced; offsets that were deleted are never given out again.
         for segment in reversed(segments):
@@ -85,9 +96,15 @@ def load(
     elif snapshots.remove_above(end_offset):
         disk.sync_directory(directory)
     snapshots.remove_below(segments[0].base_offset)
+    aborted.keep({segment.base_offset for segment in segments})
     if not epochs_known and end_offset > segments[0].base_offset:
         _learn_epochs(epochs, segments)
     epochs.truncate_from_end(end_offset)
+    if verified is not None:
+        if verified.has_markers:
+            rebuild_aborted(snapshots, aborted, segments, verified.base_offset)
+        else:
+            aborted.truncate(verified.base_offset)
     producers = rebuild(snapshots, segments, end_offset, now_ms, replay_end=replay_end)
     snapshots.prune(recovery_point)
     return Loaded(segments, end_offset, producers)
@@ -102,7 +119,7 @@ def _sweep(files: OpenFiles, directory: str) -> list[str]:
     kept = []
     for name in names:
         stem, dot, suffix = name.rpartition(".")
-        orphan = dot + suffix in (filenames.OFFSET_INDEX, filenames.TIME_INDEX) and stem + filenames.LOG not in logs
+        orphan = dot + suffix in filenames.INDEXES and stem + filenames.LOG not in logs
         if orphan or dot + suffix in (filenames.DELETED, filenames.CLEANED, ".tmp"):
             disk.remove(f"{directory}/{name}")
         else:
@@ -119,19 +136,20 @@ def _recover(
     segments: list[Segment],
     recovery_point: int,
     gaps_end: int,
-) -> tuple[list[Segment], int, int]:
+) -> tuple[list[Segment], int, int, _Verified]:
     """Verify from the segment with the recovery point on; cut at the first batch that is not what it must be.
 
     Returns:
-        The segments, the log end, and an offset from which on no batch has a producer id.
+        The segments, the log end, an offset from which on no batch has a producer id, and what was verified.
     """
     # A segment that ends at the recovery point is one of them: its indexes may be newer than that sync.
     first = max((i for i, segment in enumerate(segments) if segment.base_offset < recovery_point), default=0)
-    expected = producers_end = segments[first].base_offset
+    expected = producers_end = verified_from = segments[first].base_offset
     lowest_epoch = 0
+    has_markers = False
 
     def accept(header: BatchHeader) -> bool:
-        nonlocal expected, lowest_epoch, producers_end
+        nonlocal expected, lowest_epoch, producers_end, has_markers
         # Base offset and leader epoch are outside the checksum: they are judged by what must be there. Compaction
         # leaves gaps between offsets; elsewhere there are none.
         if header.base_offset != expected and not expected < min(header.base_offset, gaps_end):
@@ -142,6 +160,7 @@ def _recover(
         expected, lowest_epoch = header.last_offset + 1, epoch
         if header.producer_id != NO_PRODUCER:
             producers_end = expected
+            has_markers = has_markers or header.is_control
         return True
 
     for index in range(first, len(segments)):
@@ -164,11 +183,11 @@ def _recover(
         files.disk.sync_directory(directory)
         if whole:
             segment.cut_garbage()
-            return segments[: index + 1], expected, producers_end
-        return segments[:index], expected, producers_end
+            return segments[: index + 1], expected, producers_end, _Verified(verified_from, has_markers)
+        return segments[:index], expected, producers_end, _Verified(verified_from, has_markers)
     if expected < recovery_point:
         raise _lost(directory, f"the log ends at {expected}; {recovery_point} offsets were synced")
-    return segments, expected, producers_end
+    return segments, expected, producers_end, _Verified(verified_from, has_markers)
 
 
 def _learn_epochs(epochs: LeaderEpochs, segments: list[Segment]) -> None:

@@ -35,7 +35,7 @@ CHECKED_FROM: Final = 21  # the checksum covers the batch from here to its end
 NO_TIMESTAMP: Final = -1
 NO_PRODUCER: Final = -1
 
-_BASE_OFFSET = struct.Struct(">q")
+BASE_OFFSET: Final = struct.Struct(">q")
 _LEADER_EPOCH = struct.Struct(">i")
 _LEADER_EPOCH_POSITION = 12
 _CRC = struct.Struct(">I")
@@ -88,6 +88,10 @@ class BatchHeader(NamedTuple):
     @property
     def is_control(self) -> bool:
         return bool(self.attributes & CONTROL)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
 
     @property
     def is_log_append_time(self) -> bool:
@@ -193,8 +197,13 @@ def is_intact(batch: Buffer) -> bool:
 
 def stamp(buffer: bytearray | memoryview, position: int, base_offset: int, leader_epoch: int) -> None:
     """Write the two fields a leader owns into the batch at `position`; both are outside the checksum."""
-    _BASE_OFFSET.pack_into(buffer, position, base_offset)
+    BASE_OFFSET.pack_into(buffer, position, base_offset)
     _LEADER_EPOCH.pack_into(buffer, position + _LEADER_EPOCH_POSITION, leader_epoch)
+
+
+def set_attributes(buffer: bytearray | memoryview, position: int, attributes: int) -> None:
+    """Of the batch at `position`; the caller seals it."""
+    _ATTRIBUTES.pack_into(buffer, position + _ATTRIBUTES_POSITION, attributes)
 
 
 def stamp_log_append_time(buffer: bytearray | memoryview, position: int, size_bytes: int, now_ms: int) -> None:

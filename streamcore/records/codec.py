@@ -44,6 +44,7 @@ class ProducerStamp(NamedTuple):
     producer_id: int
     producer_epoch: int
     base_sequence: int
+    is_transactional: bool = False
 
     def after(self, count: int) -> "ProducerStamp":
         """The stamp of a batch that comes `count` records later."""
@@ -65,6 +66,11 @@ def encode(records: Sequence[OutRecord], *, compression: str = "none") -> bytes:
     return encode_first(records, compression=compression, max_bytes=_BATCH_BYTES_MAX)[0]
 
 
+def encode_stamped(records: Sequence[OutRecord], producer: ProducerStamp) -> bytes:
+    """As `encode`, uncompressed, as a batch of this producer."""
+    return encode_first(records, compression="none", max_bytes=_BATCH_BYTES_MAX, producer=producer)[0]
+
+
 def encode_first(
     records: Iterable[OutRecord], *, compression: str, max_bytes: int, producer: ProducerStamp = NO_STAMP
 ) -> tuple[bytes, int]:
@@ -73,7 +79,10 @@ def encode_first(
     Returns:
         The batch, and how many records are in it.
     """
-    builder = DefaultRecordBatchBuilder(MAGIC, 0, 0, *producer, max_bytes)
+    producer_id, producer_epoch, base_sequence, is_transactional = producer
+    builder = DefaultRecordBatchBuilder(
+        MAGIC, 0, int(is_transactional), producer_id, producer_epoch, base_sequence, max_bytes
+    )
     append = builder.append
     count = 0
     for key, value, timestamp, headers in records:

@@ -38,7 +38,7 @@ def in_log(log: PartitionLog) -> dict[int, tuple[int, SentBatch | None]]:
     offset = log.log_start_offset
     while offset < log.log_end_offset:
         headers = [BatchHeader.parse(part) for part in split(log.read(offset, 1 << 20))]
-        state.replay(headers)
+        state.replay((header, None) for header in headers)
         offset = headers[-1].last_offset + 1
     return {key: (p.producer_epoch, p.batches[-1]) for key, p in state.producers.items()}
 

@@ -12,6 +12,7 @@ from streamcore.log.partition_log import Appended
 from streamcore.log.producer_state import BATCHES_REMEMBERED, PRODUCER_ID_EXPIRATION_MS, Producer, ProducerState
 from streamcore.records.batch import CONTROL, BatchHeader, split
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.records.control import Marker
 from tests.log.support import NOW_MS, batch, open_log, read_values, sent
 
 SEQUENCE_MAX = (1 << 31) - 1
@@ -209,11 +210,11 @@ def test_the_end_of_a_transaction_has_no_sequence() -> None:
     marker = bytearray(sent(7, -1, attributes=CONTROL))
     state = ProducerState()
     state.append(header(7, 41), 0)
-    state.replay([BatchHeader.parse(marker)._replace(base_offset=1)])
+    state.replay([(BatchHeader.parse(marker)._replace(base_offset=1), Marker(True, 0))])
     assert state.check(header(7, 41)) is not None
     assert state.check(header(7, 42)) is None
     struct.pack_into(">h", marker, 51, 1)
-    state.replay([BatchHeader.parse(marker)._replace(base_offset=2)])
+    state.replay([(BatchHeader.parse(marker)._replace(base_offset=2), Marker(True, 0))])
     assert state.producers[7].last_sequence == -1
     assert state.check(header(7, 0, epoch=1)) is None
     with pytest.raises(OutOfOrderSequenceError):
