@@ -106,6 +106,7 @@ class Fetched(NamedTuple):
     tp: TP
     reader: Records  # in offset order, none before the asked offset
     next_offset: int  # ask for this one next; it may lie beyond the last record's offset + 1
+    # Up to where there is something to read: what a transaction writes is, once that has been committed (KIP-98).
     high_watermark: int  # -1 where an error left it unknown
     log_start_offset: int  # -1 where an error left it unknown
     error: StreamcoreError | None

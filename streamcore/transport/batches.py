@@ -8,6 +8,7 @@ from typing import Final
 from streamcore.errors import CorruptRecordError, InvalidRecordError, RecordTooLargeError
 from streamcore.records.batch import BatchHeader, split
 from streamcore.records.codec import NO_STAMP, ProducerStamp, check, encode_first, iterate_checked
+from streamcore.records.control import Aborted, AbortedFilter
 from streamcore.transport.base import Records
 from streamcore.types import InRecord, OutRecord
 
@@ -59,19 +60,25 @@ def _encode(
         ) from error
 
 
-def decode_batches(buffer: bytes | memoryview, offset: int) -> tuple[Records, int, CorruptRecordError | None]:
+def decode_batches(
+    buffer: bytes | memoryview, offset: int, aborted: Iterable[Aborted] = ()
+) -> tuple[Records, int, CorruptRecordError | None]:
     """The records from `offset` on, of whole batches the first of which contains it.
 
+    Args:
+        aborted: every aborted transaction that has records among them, as a Fetch answer names them (KIP-98).
     Returns:
         The records, the offset to go on with, and what is wrong with the batch there, if something is.
     """
     batches: list[tuple[memoryview, BatchHeader]] = []
     next_offset = offset
     corrupt: CorruptRecordError | None = None
+    skipped = AbortedFilter(aborted)
     try:
         for batch in split(buffer):
             header = check(batch)
-            if not header.is_control:  # transaction markers are no records
+            # Transaction markers are no records.
+            if not (skipped.is_any and skipped.covers(batch, header)) and not header.is_control:
                 batches.append((batch, header))
             next_offset = max(next_offset, header.last_offset + 1)
         if next_offset == offset and buffer:

@@ -27,6 +27,7 @@ from streamcore.log.memory_disk import MemoryDisk
 from streamcore.log.topics import TopicMeta
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.records.control import Aborted
 from streamcore.transport.administration import Administration, ConnectionInfo
 from streamcore.transport.base import (
     CLIENT_ID,
@@ -210,16 +211,17 @@ class EmbeddedTransport:
 
     def _fetched(self, read: Read) -> Fetched:
         if read.error is not None or not len(read.batches):
-            return Fetched(read.tp, Records(), read.offset, read.high_watermark, read.log_start_offset, read.error)
+            return Fetched(read.tp, Records(), read.offset, read.last_stable_offset, read.log_start_offset, read.error)
         counters = self.node.counters_of(read.tp.topic)
-        records, next_offset, corrupt = decode_batches(read.batches, read.offset)
+        aborted = [Aborted(found.first_offset, found.producer_id) for found in read.aborted]
+        records, next_offset, corrupt = decode_batches(read.batches, read.offset, aborted)
         if corrupt is not None and next_offset == read.offset:
             # What is readable before the damage comes first; the next fetch, from here, meets the damage.
             counters.failed_fetches += 1
-            return Fetched(read.tp, Records(), read.offset, read.high_watermark, read.log_start_offset, corrupt)
+            return Fetched(read.tp, Records(), read.offset, read.last_stable_offset, read.log_start_offset, corrupt)
         counters.records_out += next_offset - read.offset
         counters.bytes_out += len(read.batches)
-        return Fetched(read.tp, records, next_offset, read.high_watermark, read.log_start_offset, None)
+        return Fetched(read.tp, records, next_offset, read.last_stable_offset, read.log_start_offset, None)
 
     async def list_offsets(self, tps: Iterable[TP], timestamp_ms: int) -> dict[TP, int]:
         node = self.node

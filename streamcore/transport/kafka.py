@@ -22,6 +22,7 @@ from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.messages import Api
 from streamcore.records.compression import COMPRESSIONS
+from streamcore.records.control import Aborted
 from streamcore.transport.administration import Administration
 from streamcore.transport.base import (
     CLIENT_ID,
@@ -54,6 +55,7 @@ _FETCH_BY_NAME: Final = 12  # later versions name topics by their ids
 _LIST_OFFSETS_MOST: Final = 7
 _GROUP_MOST: Final = 7  # later versions ask for several groups at once
 _TOPIC_RESOURCE: Final = 2
+READ_COMMITTED: Final = 1  # what a transaction writes is there once it has been committed, and not before
 _SOURCE_TOPIC: Final = 1
 _SET, _DELETE = 0, 1
 CREATE_TIMEOUT_MS: Final = 30_000
@@ -251,6 +253,7 @@ class KafkaTransport:
             max_bytes=max(FETCH_MAX_BYTES, max_bytes),
             topics=list(topics.values()),
             session_epoch=-1,
+            isolation_level=READ_COMMITTED,
         )
         try:
             connection = await self._cluster.node(node_id, purpose)
@@ -280,12 +283,14 @@ class KafkaTransport:
         if code:
             self._cluster.forget(tp.topic)
             return _failed(tp, offset, error_of(code, None, str(tp)))
-        high_watermark, log_start_offset = partition.high_watermark, max(0, partition.log_start_offset)
+        # As far as anybody may read: records of a transaction that is open are not there yet.
+        high_watermark, log_start_offset = partition.last_stable_offset, max(0, partition.log_start_offset)
         if not partition.records:
             if high_watermark <= offset:
                 return None
             return Fetched(tp, Records(), offset, high_watermark, log_start_offset, None)
-        records, next_offset, corrupt = decode_batches(partition.records, offset)
+        aborted = [Aborted(found.first_offset, found.producer_id) for found in partition.aborted_transactions or ()]
+        records, next_offset, corrupt = decode_batches(partition.records, offset, aborted)
         if corrupt is not None and next_offset == offset:
             return _failed(tp, offset, corrupt)
         return Fetched(tp, records, next_offset, high_watermark, log_start_offset, None)
@@ -307,7 +312,7 @@ class KafkaTransport:
                         timestamp=_LIST_BY_TIME.get(timestamp_ms, timestamp_ms),
                     )
                 )
-            request = _ListOffsets.Request(replica_id=-1, topics=list(topics.values()))
+            request = _ListOffsets.Request(replica_id=-1, isolation_level=READ_COMMITTED, topics=list(topics.values()))
             response = await (await self._cluster.node(node_id)).ask(_ListOffsets, request, most=_LIST_OFFSETS_MOST)
             for topic in response.topics:
                 for partition in topic.partitions:
