@@ -13,6 +13,8 @@ from uuid import UUID
 from streamcore.broker.config import BrokerConfig
 from streamcore.broker.coordinator.coordinator import GroupCoordinator
 from streamcore.broker.coordinator.group_config import GroupConfig
+from streamcore.broker.coordinator.transaction_log import TransactionLog
+from streamcore.broker.coordinator.transactions import TransactionCoordinator
 from streamcore.broker.counters import DoorCounters
 from streamcore.broker.fetch_sessions import FetchSessions
 from streamcore.broker.metadata_store import MetadataStore
@@ -73,13 +75,19 @@ class Broker:
             persist=node.append_group_metadata,
             offset_groups=node.groups,
         )
+        self.transactions = TransactionCoordinator(
+            TransactionLog(node, clock),
+            clock,
+            self.new_producer_id,
+            expiration_ms=lambda: self.config.transactional_id_expiration_ms,
+        )
         self.fetch_sessions = FetchSessions(
             config.max_incremental_fetch_session_cache_slots, clock, on_forgotten=node.unwatch
         )
         self.cluster_id = self._read_cluster_id()
         self._names_by_id: dict[UUID, str] = {}
         self._producer_ids = range(0)
-        self._expiry: asyncio.Task[None] | None = None
+        self._expiries: list[asyncio.Task[None]] = []
 
     @property
     def config(self) -> BrokerConfig:
@@ -116,16 +124,21 @@ class Broker:
                 self.coordinator.reload(records)
             except CorruptRecordError as error:
                 logger.error("a group's metadata is passed over, its members join again: %s", error)
+        await self.transactions.start()
         await self.coordinator.start()
-        self._expiry = asyncio.create_task(self._expire_offsets(), name="streamcore-offsets-expiry")
+        self._expiries = [
+            asyncio.create_task(self._expire_offsets(), name="streamcore-offsets-expiry"),
+            asyncio.create_task(self._expire_transactional_ids(), name="streamcore-transactional-ids-expiry"),
+        ]
 
     async def stop(self) -> None:
         """Let go of whoever waits, and store what is decided."""
-        expiry, self._expiry = self._expiry, None
-        if expiry is not None:
+        expiries, self._expiries = self._expiries, []
+        for expiry in expiries:
             expiry.cancel()
-            await asyncio.gather(expiry, return_exceptions=True)
+        await asyncio.gather(*expiries, return_exceptions=True)
         await self.coordinator.stop()
+        await self.transactions.stop()
 
     async def _expire_offsets(self) -> None:
         while True:
@@ -134,6 +147,14 @@ class Broker:
                 await self.node.expire_offsets(self.config.offsets_retention_minutes * 60_000, self.coordinator.unused)
             except StreamcoreError as error:
                 logger.error("expired offsets were not removed, which is tried again: %s", error)
+
+    async def _expire_transactional_ids(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.transaction_remove_expired_transaction_cleanup_interval_ms / 1000)
+            try:
+                await self.transactions.expire()
+            except StreamcoreError as error:
+                logger.error("expired transactional ids were not removed, which is tried again: %s", error)
 
     def _read_cluster_id(self) -> str:
         known, revision = self.store.get(_CLUSTER_ID)

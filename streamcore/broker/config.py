@@ -79,6 +79,8 @@ class BrokerConfig:
     offsets_retention_minutes: int = 10_080  # how long offsets outlive their last user
     offsets_retention_check_interval_ms: int = 600_000
     transaction_max_timeout_ms: int = 900_000
+    transactional_id_expiration_ms: int = 604_800_000  # how long a transactional id that is not used is remembered
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = 3_600_000
     producer_id_expiration_ms: int = PRODUCER_ID_EXPIRATION_MS  # how long a silent producer is remembered
     # The log of this node
     log_cleaner_enable: bool = True
@@ -232,6 +234,8 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "offsets.retention.minutes": whole_number(1, INT32_MAX),
     "offsets.retention.check.interval.ms": whole_number(1),
     "transaction.max.timeout.ms": whole_number(1, INT32_MAX),
+    "transactional.id.expiration.ms": whole_number(1, INT32_MAX),
+    "transaction.remove.expired.transaction.cleanup.interval.ms": whole_number(1, INT32_MAX),
     "producer.id.expiration.ms": whole_number(1, INT32_MAX),
     "log.cleaner.enable": _boolean,
     "log.cleaner.backoff.ms": whole_number(0),

@@ -9,18 +9,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
+from streamcore.broker.coordinator.coordinator_log import INTERNAL_CONFIG
 from streamcore.broker.coordinator.offset_expiry import Unused
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
-from streamcore.broker.coordinator.offsets import OFFSETS_CONFIG, OFFSETS_TOPIC
+from streamcore.broker.coordinator.offsets import OFFSETS_TOPIC
 from streamcore.broker.coordinator.offsets_topic import OFFSETS_TP, OffsetsTopic
+from streamcore.broker.coordinator.transaction_log import TRANSACTIONS_TOPIC
 from streamcore.broker.counters import NodeCounters, TopicCounters
 from streamcore.broker.delayed_fetch import DelayedFetches, Watch
 from streamcore.broker.group_commit import GroupCommit
 from streamcore.broker.log_cleaner import LogCleaner
 from streamcore.clock import SYSTEM_CLOCK, Clock
 from streamcore.errors import InvalidTopicError, LogOfflineError, StreamcoreError, UnknownTopicError
+from streamcore.log.aborted_transactions import AbortedTransaction
 from streamcore.log.config import INT64_MAX, LogConfig
 from streamcore.log.directory import LogDirectory
 from streamcore.log.filenames import check_topic_name
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Flush = Literal["interval", "always"]
+COORDINATORS_TOPICS: Final = (OFFSETS_TOPIC, TRANSACTIONS_TOPIC)
 T = TypeVar("T")
 
 
@@ -59,9 +63,10 @@ class Read(NamedTuple):
     tp: TP
     offset: int  # as asked
     batches: bytes | memoryview  # whole ones, the first contains `offset`; empty where the fetch was full before
-    high_watermark: int
+    last_stable_offset: int  # up to where there is something to read; -1 where an error left it unknown
     log_start_offset: int
     error: StreamcoreError | None
+    aborted: Sequence[AbortedTransaction] = ()  # those that have records in the batches
 
 
 class PartitionState(NamedTuple):
@@ -188,8 +193,8 @@ class Node:
         return meta
 
     def delete_topic(self, name: str) -> None:
-        if name == OFFSETS_TOPIC:
-            raise InvalidTopicError(f"topic {name!r} holds every group's offsets and stays")
+        if name in COORDINATORS_TOPICS:
+            raise InvalidTopicError(f"topic {name!r} is what the coordinators know and stays")
         self.directory.delete_topic(name)
         if self._offsets is not None:
             self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
@@ -267,6 +272,8 @@ class Node:
     ) -> list[Read]:
         """Stored batches from the given offsets on, in the order of `positions`, waiting for some if there are none.
 
+        Nothing of a transaction that is open, or of what follows it, is there yet.
+
         Args:
             max_bytes: soft limit per partition; the first batch comes whole.
             total_max_bytes: soft limit over all of them; a partition beyond it comes with no bytes.
@@ -306,23 +313,26 @@ class Node:
         for tp, offset in positions.items():
             try:
                 log = directory.log(tp.topic, tp.partition)
-                high_watermark = log.high_watermark
-                if offset == high_watermark and log.offline_reason is None:
+                end_offset = log.last_stable_offset
+                if end_offset <= offset <= log.high_watermark and log.offline_reason is None:
                     continue
-                batches = log.read(offset, min(max_bytes, total_max_bytes)) if total_max_bytes > 0 else b""
+                batches: bytes | memoryview = b""
+                if total_max_bytes > 0:
+                    batches = log.read(offset, min(max_bytes, total_max_bytes), is_committed_only=True)
+                aborted = log.aborted_transactions(offset, log.read_end_offset) if batches else ()
             except StreamcoreError as error:
                 self.counters_of(tp.topic).failed_fetches += 1
                 reads.append(Read(tp, offset, b"", -1, -1, error))
                 continue
             total_max_bytes -= len(batches)
-            reads.append(Read(tp, offset, batches, high_watermark, log.log_start_offset, None))
+            reads.append(Read(tp, offset, batches, end_offset, log.log_start_offset, None, aborted))
         return reads
 
     def list_offset(self, tp: TP, timestamp_ms: int | None) -> int:
-        """The offset of the first record at `timestamp_ms` or later; the log end where there is none, or for None."""
+        """The offset of the first record at `timestamp_ms` or later; where there is none, or for None, of the next."""
         log = self.directory.log(tp.topic, tp.partition)
         found = log.offset_for_timestamp(timestamp_ms) if timestamp_ms is not None else None
-        return found[0] if found is not None else log.high_watermark
+        return min(found[0], log.last_stable_offset) if found is not None else log.last_stable_offset
 
     def log_start_offset(self, tp: TP) -> int:
         return self.directory.log(tp.topic, tp.partition).log_start_offset
@@ -370,24 +380,26 @@ class Node:
         Raises:
             UnknownTopicError, OffsetMetadataTooLargeError, InvalidRecordError, LogOfflineError
         """
+        self._check_committed(offsets)
+        self._writable_offsets().commit(group, offsets)
+        self.counters.commits += 1
+        await self.make_durable([OFFSETS_TP])
+
+    def _check_committed(self, offsets: Iterable[TP]) -> None:
         for tp in offsets:
             if tp.partition >= self.topic(tp.topic).partitions or tp.partition < 0:
                 raise UnknownTopicError(f"topic {tp.topic!r} has no partition {tp.partition} to commit an offset for")
-        store = self._writable_offsets()
-        store.commit(group, offsets)
-        self.counters.commits += 1
-        await self._offsets_written(store)
 
     async def delete_group(self, group: str) -> None:
         store = self._readable_offsets()
         if store is not None and store.forget(store.offsets.keys_of_group(group)):
-            await self._offsets_written(store)
+            await self.make_durable([OFFSETS_TP])
 
     async def delete_offsets(self, group: str, tps: Iterable[TP]) -> None:
         """Forget what a group has committed in these partitions."""
         store = self._readable_offsets()
         if store is not None and store.forget([OffsetKey(group, tp) for tp in tps]):
-            await self._offsets_written(store)
+            await self.make_durable([OFFSETS_TP])
 
     async def expire_offsets(self, retention_ms: int, unused: Callable[[str], Unused | None]) -> int:
         """Forget offsets that nobody has used for so long; how many.
@@ -404,7 +416,7 @@ class Node:
             logger.info(
                 "%d committed offsets have expired, of the groups %s", len(keys), sorted({k.group for k in keys})
             )
-            await self._offsets_written(store)
+            await self.make_durable([OFFSETS_TP])
         return len(keys)
 
     def use_group(self, group: str) -> None:
@@ -429,18 +441,64 @@ class Node:
         """
         store = self._writable_offsets()
         store.append_others(records)
-        await self._offsets_written(store)
+        await self.make_durable([OFFSETS_TP])
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    def internal_log(self, tp: TP) -> PartitionLog:
+        """The log of a coordinator's topic, which is made where there is none.
+
+        Raises:
+            LogOfflineError
+        """
+        if tp.topic not in self.directory.topics:
+            self.directory.create_topic(tp.topic, 1, INTERNAL_CONFIG)
+        return self.directory.log(*tp)
+
+    def append_marker(
+        self, tp: TP, producer_id: int, producer_epoch: int, *, is_commit: bool, coordinator_epoch: int
+    ) -> None:
+        """End a producer's transaction in one partition.
+
+        Raises:
+            UnknownTopicError, InvalidProducerEpochError, TransactionCoordinatorFencedError, DiskError, LogOfflineError
+        """
+        ends = self._writable_offsets().end_transaction if tp == OFFSETS_TP else self.directory.log(*tp).append_marker
+        ends(producer_id, producer_epoch, is_commit=is_commit, coordinator_epoch=coordinator_epoch)
+        self._delayed.wake(tp)
+
+    async def make_durable(self, tps: Collection[TP]) -> None:
+        """With flush=always, wait for a sync of what has been appended to the partitions.
+
+        Raises:
+            LogOfflineError
+        """
+        if self.config.flush == "always":
+            for failed in (await self._group_commit.durable(tps)).values():
+                raise failed
+
+    async def commit_in_transaction(
+        self, group: str, offsets: Mapping[TP, OffsetValue], producer_id: int, producer_epoch: int
+    ) -> None:
+        """As `commit`, for the case that the producer's transaction commits."""
+        self._check_committed(offsets)
+        store = self._writable_offsets()
+        store.commit_in_transaction(group, offsets, producer_id, producer_epoch)
+        await self.make_durable([OFFSETS_TP])
+
+    def is_unstable(self, group: str, tp: TP) -> bool:
+        """Whether an open transaction is about to commit another offset there."""
+        store = self._readable_offsets()
+        return store is not None and store.offsets.is_unstable(group, tp)
+
+    # --- the coordinators' logs -------------------------------------------------------------------------------------
 
     def _writable_offsets(self) -> OffsetsTopic:
         store = self._readable_offsets()
         if store is None:
-            self.directory.create_topic(OFFSETS_TOPIC, 1, OFFSETS_CONFIG)
+            self.internal_log(OFFSETS_TP)
             store = self._load_offsets()
         return store
-
-    async def _offsets_written(self, store: OffsetsTopic) -> None:
-        if self.config.flush == "always":
-            await self._sync_or_raise(OFFSETS_TP)
 
     def _readable_offsets(self) -> OffsetsTopic | None:
         if self._offsets_offline is not None:
@@ -481,11 +539,6 @@ class Node:
 
     def _compaction_limit(self, tp: TP) -> int:
         return INT64_MAX if self._offsets is None else self._offsets.offsets.compaction_limit(tp)
-
-    async def _sync_or_raise(self, tp: TP) -> None:
-        failed = await self._group_commit.durable([tp])
-        if tp in failed:
-            raise failed[tp]
 
     async def _sync(self, tps: Iterable[TP]) -> Mapping[TP, LogOfflineError]:
         failed: dict[TP, LogOfflineError] = {}

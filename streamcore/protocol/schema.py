@@ -61,6 +61,13 @@ def api_schemas() -> dict[int, ApiSchema]:
     return {schema.key: schema for schema in _parse(lines)}
 
 
+def record_fields(text: str, versions: Versions) -> list[Field]:
+    """The fields of a record that is kept in a topic, written as in the table of messages."""
+    fields: list[Field] = []
+    _parse_fields([line for line in text.splitlines() if line.strip()], 0, 0, versions, fields)
+    return fields
+
+
 def _parse(lines: list[str]) -> Iterator[ApiSchema]:
     index = 0
     while index < len(lines):

@@ -4,6 +4,7 @@ No I/O: a commit comes out as records to append, a reload goes in as records rea
 `__consumer_offsets` before it applies them here, so that what `committed` answers is never ahead of the log.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from streamcore.broker.coordinator.offset_expiry import Unused
@@ -22,12 +23,6 @@ from streamcore.types import COMPACTION_LIMIT, TP, InRecord, OutRecord
 
 METADATA_MAX_BYTES = 4096  # Kafka's offset.metadata.max.bytes
 OFFSETS_TOPIC = "__consumer_offsets"
-OFFSETS_CONFIG: Mapping[str, str] = {
-    "cleanup.policy": "compact",
-    # Kafka takes 100 MB, which one thread of Python reads in two seconds. What a start reloads is what is true, as much
-    # again, and the active segment: with small ones some 50 ms.
-    "segment.bytes": str(2 << 20),
-}
 
 
 class Offsets:
@@ -35,6 +30,9 @@ class Offsets:
 
     def __init__(self) -> None:
         self._by_group: dict[str, dict[TP, OffsetValue]] = {}
+        # By producer id, what its open transaction will commit; None where something newer has overruled it.
+        self._pending: dict[int, dict[OffsetKey, OffsetValue | None]] = {}
+        self._unstable: Counter[OffsetKey] = Counter()  # in how many open transactions
 
     def __len__(self) -> int:
         return sum(map(len, self._by_group.values()))
@@ -74,6 +72,39 @@ class Offsets:
         known = self._by_group.setdefault(group, {})
         for tp, committed in offsets.items():
             known[tp] = _stamped(committed, now_ms)
+            self._overrule_pending(OffsetKey(group, tp))
+
+    def is_unstable(self, group: str, tp: TP) -> bool:
+        """Whether an open transaction is about to commit another offset there."""
+        return OffsetKey(group, tp) in self._unstable
+
+    def apply_pending(self, producer_id: int, group: str, offsets: Mapping[TP, OffsetValue], now_ms: int) -> None:
+        """Offsets that count once the producer's transaction commits."""
+        for tp, committed in offsets.items():
+            self._put_pending(producer_id, OffsetKey(group, tp), _stamped(committed, now_ms))
+
+    def apply_marker(self, producer_id: int, *, is_commit: bool) -> None:
+        """The producer's transaction has ended."""
+        for key, committed in self._pending.pop(producer_id, {}).items():
+            self._unstable[key] -= 1
+            if not self._unstable[key]:
+                del self._unstable[key]
+            if is_commit and committed is not None:
+                self._by_group.setdefault(key.group, {})[key.tp] = committed
+                self._overrule_pending(key)
+
+    def _put_pending(self, producer_id: int, key: OffsetKey, committed: OffsetValue) -> None:
+        pending = self._pending.setdefault(producer_id, {})
+        if key not in pending:
+            self._unstable[key] += 1
+        pending[key] = committed
+
+    def _overrule_pending(self, key: OffsetKey) -> None:
+        """What has come first on the log must not come back with a marker that comes last."""
+        if key in self._unstable:
+            for pending in self._pending.values():
+                if key in pending:
+                    pending[key] = None
 
     def compaction_limit(self, tp: TP) -> int:
         """The least offset that a group has committed in `tp` under COMPACTION_LIMIT; what is above has to stay."""
@@ -103,6 +134,7 @@ class Offsets:
 
     def apply_tombstones(self, keys: Iterable[OffsetKey]) -> None:
         for group, tp in keys:
+            self._overrule_pending(OffsetKey(group, tp))
             known = self._by_group.get(group)
             if known is None:
                 continue
@@ -110,9 +142,11 @@ class Offsets:
             if not known:
                 del self._by_group[group]
 
-    def reload(self, records: Iterable[InRecord]) -> None:
+    def reload(self, records: Iterable[InRecord], producer_id: int | None = None) -> None:
         """Apply records in the order of the log.
 
+        Args:
+            producer_id: in whose transaction they were written; None where in none.
         Raises:
             CorruptRecordError: a record that is no offset commit.
         """
@@ -122,8 +156,11 @@ class Offsets:
                 continue
             if record.value is None:
                 self.apply_tombstones([key])
+            elif producer_id is not None:
+                self._put_pending(producer_id, key, decode_value(record.value))
             else:
                 self._by_group.setdefault(key.group, {})[key.tp] = decode_value(record.value)
+                self._overrule_pending(key)
 
 
 def tombstone_records(keys: Iterable[OffsetKey], now_ms: int) -> list[OutRecord]:

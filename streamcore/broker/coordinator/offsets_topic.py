@@ -1,21 +1,24 @@
-"""`__consumer_offsets`: the log behind the committed offsets, kept short by the cleaner like any compacted topic."""
+"""`__consumer_offsets`: the log behind the committed offsets, kept short by the cleaner like any compacted topic.
+
+Offsets that a transaction commits are on the log as soon as they come, and count from the transaction's marker on
+(KIP-98, KIP-447); until then they are pending.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from streamcore.broker.coordinator.coordinator_log import CoordinatorLog
 from streamcore.broker.coordinator.offset_records import OffsetKey, OffsetValue
 from streamcore.broker.coordinator.offsets import OFFSETS_TOPIC, Offsets, tombstone_records
 from streamcore.clock import Clock
 from streamcore.errors import CorruptRecordError
 from streamcore.log.partition_log import PartitionLog
-from streamcore.records.batch import BatchHeader, split
-from streamcore.records.codec import decode, encode
+from streamcore.records.codec import ProducerStamp
 from streamcore.types import TP, InRecord, OutRecord
 
 logger = logging.getLogger(__name__)
 
 OFFSETS_TP = TP(OFFSETS_TOPIC, 0)
-_READ_BYTES = 1 << 20
 _TOMBSTONES_PER_BATCH = 1024
 
 
@@ -24,7 +27,7 @@ class OffsetsTopic:
 
     def __init__(self, log: PartitionLog, clock: Clock) -> None:
         self.offsets = Offsets()
-        self._log = log
+        self._log = CoordinatorLog(log, OFFSETS_TP)
         self._clock = clock
         self._load()
 
@@ -37,8 +40,38 @@ class OffsetsTopic:
         now_ms = self._clock.now_ms()
         records = self.offsets.commit_records(group, offsets, now_ms)
         if records:
-            self._append(records)
+            self._log.append(records)
             self.offsets.apply_commit(group, offsets, now_ms)
+
+    def commit_in_transaction(
+        self, group: str, offsets: Mapping[TP, OffsetValue], producer_id: int, producer_epoch: int
+    ) -> None:
+        """As `commit`, for the case that the producer's transaction commits.
+
+        Raises:
+            InvalidProducerEpochError, and as `commit`
+        """
+        now_ms = self._clock.now_ms()
+        records = self.offsets.commit_records(group, offsets, now_ms)
+        if records:
+            # Nobody else writes here under the producer's id, so that the next sequence is known.
+            sequence = self._log.log.producers.next_sequence(producer_id, producer_epoch)
+            self._log.append(records, ProducerStamp(producer_id, producer_epoch, sequence, is_transactional=True))
+            self.offsets.apply_pending(producer_id, group, offsets, now_ms)
+
+    def end_transaction(self, producer_id: int, producer_epoch: int, *, is_commit: bool, coordinator_epoch: int) -> int:
+        """Append a transaction's marker: what it has committed counts from now on, or never.
+
+        Returns:
+            The marker's offset.
+        Raises:
+            LogError
+        """
+        offset = self._log.log.append_marker(
+            producer_id, producer_epoch, is_commit=is_commit, coordinator_epoch=coordinator_epoch
+        )
+        self.offsets.apply_marker(producer_id, is_commit=is_commit)
+        return offset
 
     def forget(self, keys: Iterable[OffsetKey]) -> bool:
         """Append tombstones for offsets; whether there was anything to forget."""
@@ -46,45 +79,25 @@ class OffsetsTopic:
         if keys:
             records = tombstone_records(keys, self._clock.now_ms())
             for start in range(0, len(records), _TOMBSTONES_PER_BATCH):
-                self._append(records[start : start + _TOMBSTONES_PER_BATCH])
+                self._log.append(records[start : start + _TOMBSTONES_PER_BATCH])
             self.offsets.apply_tombstones(keys)
         return bool(keys)
 
     def append_others(self, records: Sequence[OutRecord]) -> None:
         """Append records that are no offsets, in as many batches as they need."""
-        rest = list(records)
-        while rest:
-            size_bytes, taken = 0, 0
-            for key, value, _, _ in rest:
-                size_bytes += len(key or b"") + len(value or b"") + 32
-                if taken and size_bytes > _READ_BYTES // 2:
-                    break
-                taken += 1
-            self._append(rest[:taken])
-            rest = rest[taken:]
-
-    def _append(self, records: list[OutRecord]) -> None:
-        self._log.append_as_leader(encode(records))
+        self._log.append_all(records)
 
     def _load(self) -> None:
-        for records in self.batches():
+        for header, records, marker in self._log.batches():
             try:
-                self.offsets.reload(records)
+                if marker is not None:
+                    self.offsets.apply_marker(header.producer_id, is_commit=marker.is_commit)
+                else:
+                    self.offsets.reload(records, header.producer_id if header.is_transactional else None)
             except CorruptRecordError:
                 # The commits around it are still good; a group that has lost one reads some records again.
-                logger.exception("%s: the batch at offset %d is passed over", OFFSETS_TP, records[0].offset)
+                logger.exception("%s: the batch at offset %d is passed over", OFFSETS_TP, header.base_offset)
 
     def batches(self) -> Iterator[list[InRecord]]:
-        """Everything in the topic, batch by batch; one that cannot be read is passed over."""
-        offset = self._log.log_start_offset
-        while offset < self._log.log_end_offset:
-            batches = list(split(self._log.read(offset, _READ_BYTES)))
-            if not batches:
-                raise CorruptRecordError(f"{OFFSETS_TP}: at offset {offset} there is no batch")
-            for batch in batches:
-                header = BatchHeader.parse(batch)
-                offset = header.last_offset + 1
-                try:
-                    yield decode(batch)
-                except CorruptRecordError:
-                    logger.exception("%s: the batch at offset %d is passed over", OFFSETS_TP, header.base_offset)
+        """Everything in the topic but markers, batch by batch; one that cannot be read is passed over."""
+        return (batch.records for batch in self._log.batches() if batch.marker is None)

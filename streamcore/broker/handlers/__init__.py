@@ -23,6 +23,8 @@ from streamcore.broker.handlers import (
     sasl,
     scram_credentials,
     topics,
+    transaction_states,
+    transactions,
 )
 from streamcore.broker.requests import Handler
 from streamcore.protocol.messages import Api
@@ -30,6 +32,7 @@ from streamcore.protocol.messages import Api
 _FAMILIES = (
     api_versions, cluster, configs, coordinators, fetch, groups, leader_epochs, log_dirs, metadata, offsets,
     partition_offsets, partitions, produce, producer_ids, quotas, records, replicas, sasl, scram_credentials, topics,
+    transaction_states, transactions,
 )  # fmt: skip
 
 # API key -> the API, who answers it, and the first version that is served.

@@ -1,4 +1,4 @@
-"""FindCoordinator 0-6: this node coordinates every group."""
+"""FindCoordinator 0-6: this node coordinates every group and every transactional id."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from streamcore.broker.broker import Broker
 
 _Find = messages.FindCoordinator
-GROUP = 0
+GROUP, TRANSACTION = 0, 1
 _KEYS_FROM = 4  # several at once (KIP-699)
 
 
@@ -30,13 +30,13 @@ async def find_coordinator(broker: "Broker", request: Any, context: Context) -> 
 
 
 def _coordinator(broker: "Broker", key_type: int, key: str) -> Any:
-    if key_type != GROUP:
+    if key_type not in (GROUP, TRANSACTION):
         return _Find.Coordinator(
             key=key,
             node_id=-1,
             port=-1,
-            error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE if key_type == 1 else ErrorCode.INVALID_REQUEST,
-            error_message="groups have a coordinator here; transactions and share groups do not",
+            error_code=ErrorCode.INVALID_REQUEST,
+            error_message="groups and transactions have a coordinator here; share groups do not",
         )
     endpoint = broker.endpoint
     return _Find.Coordinator(

@@ -1,18 +1,22 @@
 """Fetch 4-18: stored batches as they are, waiting for `min_bytes` or `max_wait_ms`; sessions (KIP-227).
 
-Left out: followers, rack awareness.
+Who reads committed records only gets the batches below the last stable offset, aborted ones among them, and is told
+which transactions these belong to (KIP-98). Left out: followers, rack awareness.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from streamcore.broker.fetch_sessions import FINAL_EPOCH, FetchSession
+from streamcore.broker.handlers.partition_offsets import READ_COMMITTED
 from streamcore.broker.requests import Context
 from streamcore.errors import OffsetOutOfRangeError, StreamcoreError
 from streamcore.log.directory import LogDirectory
+from streamcore.log.partition_log import PartitionLog
 from streamcore.protocol import messages
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.types import TP
@@ -95,13 +99,13 @@ async def _read_until(
     deadline_s = loop.time() + request.max_wait_ms / 1000
     while True:
         served: list[_Served] = []
-        answers, size, failed = _read(broker, request.max_bytes, asked(), served)
+        answers, size, failed = _read(broker, request, asked(), served)
         remaining_s = deadline_s - loop.time()
         if size >= request.min_bytes or failed or remaining_s <= 0 or broker.node.is_stopping:
             break
         if not await _counted(broker, wait(remaining_s * 1000)):
             served = []
-            answers, _, _ = _read(broker, request.max_bytes, asked(), served)
+            answers, _, _ = _read(broker, request, asked(), served)
             break
     # What was read before a wait was not sent.
     _count(broker, served)
@@ -135,9 +139,10 @@ def _name(broker: "Broker", topic: Any) -> str | None:
     return meta.name if meta is not None else None
 
 
-def _read(broker: "Broker", max_bytes: int, asked: _Asked, served: list[_Served]) -> tuple[_Answers, int, bool]:
+def _read(broker: "Broker", request: Any, asked: _Asked, served: list[_Served]) -> tuple[_Answers, int, bool]:
     """(what to answer, bytes in it, whether something is wrong and must not wait); `served` gets what is to count."""
-    left = min(max(max_bytes, 0), broker.config.fetch_max_bytes)
+    left = min(max(request.max_bytes, 0), broker.config.fetch_max_bytes)
+    read_partition = _committed_partition if request.isolation_level == READ_COMMITTED else _partition
     size = 0
     failed = False
     answers: _Answers = []
@@ -146,7 +151,7 @@ def _read(broker: "Broker", max_bytes: int, asked: _Asked, served: list[_Served]
         name = _name(broker, topic)
         found: list[Any] = []
         for partition in partitions:
-            answer = _partition(directory, name, partition, left, served, is_first=size == 0)
+            answer = read_partition(directory, name, partition, left, served, is_first=size == 0)
             found.append(answer)
             if answer.error_code:
                 failed = True
@@ -164,7 +169,14 @@ def _response(session_id: int, by_id: bool, answers: _Answers) -> Any:
 
 
 def _partition(
-    directory: LogDirectory, name: str | None, asked: Any, left: int, served: list[_Served], *, is_first: bool
+    directory: LogDirectory,
+    name: str | None,
+    asked: Any,
+    left: int,
+    served: list[_Served],
+    *,
+    is_first: bool,
+    is_committed_only: bool = False,
 ) -> Any:
     index = asked.partition
     if name is None:
@@ -177,7 +189,8 @@ def _partition(
         records: bytes | memoryview = b""
         if left > 0 or is_first:
             # The first batch comes whole, whatever its size (KIP-74).
-            records = log.read(offset, min(asked.partition_max_bytes, max(left, 0)))
+            max_bytes = min(asked.partition_max_bytes, max(left, 0))
+            records = log.read(offset, max_bytes, is_committed_only=is_committed_only)
             if len(records) > left and not is_first:
                 records = b""
             if len(records):
@@ -187,14 +200,27 @@ def _partition(
         return _Partition(
             partition_index=index,
             high_watermark=high_watermark,
-            last_stable_offset=high_watermark,
+            last_stable_offset=log.last_stable_offset,
             log_start_offset=log.log_start_offset,
-            aborted_transactions=None,
+            aborted_transactions=_aborted(log, offset, len(records)) if is_committed_only else None,
             records=records,
         )
     except StreamcoreError as error:
         served.append((name, -1, 0))
         return _failed(index, error.code)
+
+
+_committed_partition = partial(_partition, is_committed_only=True)
+
+
+def _aborted(log: PartitionLog, offset: int, size_bytes: int) -> list[Any]:
+    """The aborted transactions that have records in what was read."""
+    if not size_bytes:
+        return []
+    return [
+        _Fetch.AbortedTransaction(producer_id=aborted.producer_id, first_offset=aborted.first_offset)
+        for aborted in log.aborted_transactions(offset, log.read_end_offset)
+    ]
 
 
 def _failed(index: int, code: int) -> Any:

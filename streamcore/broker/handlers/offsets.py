@@ -33,7 +33,7 @@ async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any
         for partition in topic.partitions:
             tp = TP(topic.name, partition.partition_index)
             metadata = partition.committed_metadata or ""
-            codes[tp] = refused or _problem(broker, tp, metadata)
+            codes[tp] = refused or commit_problem(broker, tp, metadata)
             if not codes[tp]:
                 taken[tp] = OffsetValue(
                     partition.committed_offset, metadata, broker.clock.now_ms(), partition.committed_leader_epoch
@@ -42,7 +42,7 @@ async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any
         try:
             await broker.node.commit(request.group_id, taken)
         except StreamcoreError as error:
-            codes.update(dict.fromkeys(taken, _code(error)))
+            codes.update(dict.fromkeys(taken, offset_code(error)))
     return _Commit.Response(
         topics=[
             _Commit.OffsetCommitResponseTopic(
@@ -59,7 +59,8 @@ async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any
     )
 
 
-def _problem(broker: "Broker", tp: TP, metadata: str) -> int:
+def commit_problem(broker: "Broker", tp: TP, metadata: str) -> int:
+    """Why an offset cannot be committed in `tp`, whoever wants to; 0 where it can."""
     meta = broker.node.topics.get(tp.topic)
     if meta is None or not 0 <= tp.partition < meta.partitions:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -68,19 +69,20 @@ def _problem(broker: "Broker", tp: TP, metadata: str) -> int:
     return ErrorCode.NONE
 
 
-def _code(error: StreamcoreError) -> int:
+def offset_code(error: StreamcoreError) -> int:
+    """What a client is told that cannot have its offsets."""
     # A client tries this one again; an unknown one ends it.
     return error.code if error.code not in (-1, ErrorCode.KAFKA_STORAGE_ERROR) else ErrorCode.COORDINATOR_NOT_AVAILABLE
 
 
 async def offset_fetch(broker: "Broker", request: Any, context: Context) -> Any:
     if context.version >= _GROUPS_FROM:
-        return _Fetch.Response(groups=[_group(broker, group) for group in request.groups])
+        return _Fetch.Response(groups=[_group(broker, group, request.require_stable) for group in request.groups])
     asked = None if request.topics is None else [(t.name, t.partition_indexes) for t in request.topics]
     try:
-        found = _committed(broker, request.group_id, asked)
+        found = _committed(broker, request.group_id, asked, request.require_stable)
     except StreamcoreError as error:
-        return _Fetch.Response(error_code=_code(error))
+        return _Fetch.Response(error_code=offset_code(error))
     return _Fetch.Response(
         topics=[
             _Fetch.OffsetFetchResponseTopic(
@@ -91,12 +93,12 @@ async def offset_fetch(broker: "Broker", request: Any, context: Context) -> Any:
     )
 
 
-def _group(broker: "Broker", group: Any) -> Any:
+def _group(broker: "Broker", group: Any, is_stable_only: bool) -> Any:
     asked = None if group.topics is None else [(t.name, t.partition_indexes) for t in group.topics]
     try:
-        found = _committed(broker, group.group_id, asked)
+        found = _committed(broker, group.group_id, asked, is_stable_only)
     except StreamcoreError as error:
-        return _Fetch.OffsetFetchResponseGroup(group_id=group.group_id, error_code=_code(error))
+        return _Fetch.OffsetFetchResponseGroup(group_id=group.group_id, error_code=offset_code(error))
     return _Fetch.OffsetFetchResponseGroup(
         group_id=group.group_id,
         topics=[
@@ -109,7 +111,7 @@ def _group(broker: "Broker", group: Any) -> Any:
 
 
 def _committed(
-    broker: "Broker", group: str, asked: Iterable[tuple[str, Iterable[int]]] | None
+    broker: "Broker", group: str, asked: Iterable[tuple[str, Iterable[int]]] | None, is_stable_only: bool
 ) -> list[tuple[str, list[dict[str, Any]]]]:
     """Per topic, what each partition's answer says.
 
@@ -122,9 +124,18 @@ def _committed(
         for tp in sorted(known):
             partitions.setdefault(tp.topic, []).append(tp.partition)
         asked = partitions.items()
-    return [
-        (name, [_offset(partition, known.get(TP(name, partition))) for partition in indexes]) for name, indexes in asked
-    ]
+    found: list[tuple[str, list[dict[str, Any]]]] = []
+    for name, indexes in asked:
+        answers = []
+        for partition in indexes:
+            tp = TP(name, partition)
+            if is_stable_only and broker.node.is_unstable(group, tp):
+                # Whoever reads on from the older offset would do again what is about to be committed (KIP-447).
+                answers.append(_offset(partition, None) | {"error_code": ErrorCode.UNSTABLE_OFFSET_COMMIT})
+            else:
+                answers.append(_offset(partition, known.get(tp)))
+        found.append((name, answers))
+    return found
 
 
 def _offset(partition: int, value: OffsetValue | None) -> dict[str, Any]:

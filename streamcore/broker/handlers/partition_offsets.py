@@ -1,4 +1,7 @@
-"""ListOffsets 1-10: the offset for a time, at the granularity of a record, with the leader epoch of that offset."""
+"""ListOffsets 1-10: the offset for a time, at the granularity of a record, with the leader epoch of that offset.
+
+Who reads committed records only (`isolation_level` 1) is told of nothing from the last stable offset on.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 _ListOffsets = messages.ListOffsets
 _Partition = _ListOffsets.ListOffsetsPartitionResponse
+READ_COMMITTED = 1
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
 # The version from which a negative time says something other than a time.
 _SPECIAL_FROM = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9}
@@ -23,14 +27,16 @@ async def list_offsets(broker: "Broker", request: Any, context: Context) -> Any:
         topics=[
             _ListOffsets.ListOffsetsTopicResponse(
                 name=topic.name,
-                partitions=[_partition(broker, topic.name, asked, context.version) for asked in topic.partitions],
+                partitions=[
+                    _partition(broker, topic.name, asked, request, context.version) for asked in topic.partitions
+                ],
             )
             for topic in request.topics
         ]
     )
 
 
-def _partition(broker: "Broker", name: str, asked: Any, version: int) -> Any:
+def _partition(broker: "Broker", name: str, asked: Any, request: Any, version: int) -> Any:
     index = asked.partition_index
     if asked.timestamp < 0 and version < _SPECIAL_FROM.get(asked.timestamp, version + 1):
         return _Partition(partition_index=index, error_code=ErrorCode.UNSUPPORTED_VERSION)
@@ -38,7 +44,8 @@ def _partition(broker: "Broker", name: str, asked: Any, version: int) -> Any:
         log = broker.node.directory.log(name, index)
         if asked.current_leader_epoch > 0:
             return _Partition(partition_index=index, error_code=ErrorCode.UNKNOWN_LEADER_EPOCH)
-        offset, timestamp = _find(log, asked.timestamp)
+        end_offset = log.last_stable_offset if request.isolation_level == READ_COMMITTED else log.high_watermark
+        offset, timestamp = _find(log, asked.timestamp, end_offset)
     except StreamcoreError as error:
         return _Partition(partition_index=index, error_code=error.code)
     return _Partition(
@@ -49,16 +56,16 @@ def _partition(broker: "Broker", name: str, asked: Any, version: int) -> Any:
     )
 
 
-def _find(log: "PartitionLog", timestamp_ms: int) -> tuple[int, int]:
+def _find(log: "PartitionLog", timestamp_ms: int, end_offset: int) -> tuple[int, int]:
     """(offset, timestamp); -1 where there is none."""
     if timestamp_ms == LATEST:
-        return log.high_watermark, -1
+        return end_offset, -1
     if timestamp_ms in (EARLIEST, EARLIEST_LOCAL):
         return log.log_start_offset, -1
     if timestamp_ms == LATEST_TIERED:
         return -1, -1
     found = log.max_timestamp() if timestamp_ms == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp_ms)
-    return found if found is not None else (-1, -1)
+    return found if found is not None and found[0] < end_offset else (-1, -1)
 
 
 HANDLERS = {_ListOffsets: list_offsets}

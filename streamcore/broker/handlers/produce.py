@@ -1,11 +1,13 @@
 """Produce 3-13: batches to partitions, each partition on its own (acks 0, 1, all; idempotent producers).
 
-Nothing here looks into a batch beyond its header. Left out: transactions.
+Nothing here looks into a batch beyond its header. A batch of a transaction is taken while its transaction is open and
+has the partition in it; from version 12 on, a Produce puts it there by itself (KIP-890).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamcore.broker.coordinator.transaction import EPOCH_BUMPED_FROM, TransactionRefusedError
 from streamcore.broker.requests import CloseConnectionError, Context
 from streamcore.errors import (
     InvalidRecordError,
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _Produce = messages.Produce
 _Partition = _Produce.PartitionProduceResponse
 _BY_ID_FROM = 13
+_ABORTABLE_FROM = 11  # TRANSACTION_ABORTABLE (KIP-890)
+_ADDED_FROM = 12  # the request adds its partitions to the transaction
+_COORDINATOR = (ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
 ACKS = (-1, 0, 1)
 _OLD_MAGIC = (0, 1)  # at the same place as a batch's
 
@@ -32,6 +37,7 @@ async def produce(broker: "Broker", request: Any, context: Context) -> Any:
     refused = _refused(request)
     batches: dict[TP, Sequence[Buffer]] = {}
     records: dict[TP, int] = {}
+    transactional: dict[TP, BatchHeader] = {}
     results: dict[TP, Appended | StreamcoreError | int] = {}
     names: list[str | None] = []
     for topic in request.topic_data:
@@ -45,9 +51,19 @@ async def produce(broker: "Broker", request: Any, context: Context) -> Any:
                 header = _header(partition.records)
                 if header.is_control:
                     raise InvalidRecordError("a client writes no control batches")
+                if header.is_transactional:
+                    if request.transactional_id is None:
+                        results[tp] = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+                        continue
+                    transactional[tp] = header
                 batches[tp], records[tp] = [partition.records], header.record_count
             except StreamcoreError as error:
                 results[tp] = error
+    if transactional:
+        refusals = await _check_transaction(broker, request.transactional_id, transactional, context.version)
+        for tp, code in refusals.items():
+            results[tp] = code
+            del batches[tp]
     if batches:
         results.update(await broker.node.append(batches, records=records, durable=request.acks == -1))
     if request.acks == 0:
@@ -74,9 +90,46 @@ async def produce(broker: "Broker", request: Any, context: Context) -> Any:
 def _refused(request: Any) -> int:
     if request.acks not in ACKS:
         return ErrorCode.INVALID_REQUIRED_ACKS
-    if request.transactional_id is not None:
-        return ErrorCode.INVALID_TXN_STATE
     return ErrorCode.NONE
+
+
+async def _check_transaction(
+    broker: "Broker", transactional_id: str, headers: Mapping[TP, BatchHeader], version: int
+) -> dict[TP, int]:
+    """The partitions whose batches are no part of an open transaction, and the code that says why.
+
+    Nothing must be waited for between the return and the append.
+    """
+    transactions = broker.transactions
+    refusals: dict[TP, int] = {}
+    if version >= _ADDED_FROM:
+        by_producer: dict[tuple[int, int], list[TP]] = {}
+        for tp, header in headers.items():
+            by_producer.setdefault((header.producer_id, header.producer_epoch), []).append(tp)
+        for producer, tps in by_producer.items():
+            try:
+                await transactions.add_partitions(transactional_id, *producer, tps, EPOCH_BUMPED_FROM)
+            except TransactionRefusedError as error:
+                refusals |= dict.fromkeys(tps, _refusal(error, version))
+    for tp, header in headers.items():
+        if tp not in refusals:
+            try:
+                transactions.check_write(transactional_id, header.producer_id, header.producer_epoch, tp)
+            except TransactionRefusedError as error:
+                refusals[tp] = _refusal(error, version)
+    return refusals
+
+
+def _refusal(error: TransactionRefusedError, version: int) -> int:
+    """As a producer of this version understands it."""
+    code = error.error_code
+    if code == ErrorCode.PRODUCER_FENCED:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    if code == ErrorCode.TRANSACTION_ABORTABLE and version < _ABORTABLE_FROM:
+        return ErrorCode.INVALID_TXN_STATE
+    if code in (ErrorCode.CONCURRENT_TRANSACTIONS, *_COORDINATOR) and version < _ADDED_FROM:
+        return ErrorCode.NOT_ENOUGH_REPLICAS  # one to try again after, of those that it knows
+    return code
 
 
 def _name(broker: "Broker", topic: Any, version: int) -> str | None:
