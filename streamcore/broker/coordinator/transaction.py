@@ -287,10 +287,13 @@ def _wrong_end(transaction: Transaction, is_commit: bool) -> TransactionRefusedE
 
 
 def fenced(transaction: Transaction, now_ms: int) -> Transaction:
-    """Aborted without being asked, because of its age or of a new producer; its epoch is worth nothing any more."""
+    """Aborted without being asked, because of its age or of a new producer; its epoch is worth nothing any more.
+
+    The epoch grows by two: with one, its producer would look like one that has not got the answer to an end of its own.
+    """
     assert transaction.state is _State.ONGOING
-    return _bumped(_prepared(transaction, False, transaction.client_version, now_ms), NO_ID)._replace(
-        last_producer_epoch=NO_EPOCH
+    return _prepared(transaction, False, transaction.client_version, now_ms)._replace(
+        producer_epoch=min(transaction.producer_epoch + 2, EPOCH_MAX + 1), last_producer_epoch=NO_EPOCH
     )
 
 

@@ -97,6 +97,8 @@ class TransactionCoordinator:
                     tp for tp, producer_id, _ in still_open if producer_id == transaction.producer_id
                 } & transaction.partitions
         await self._end_hanging(still_open)
+        for transactional_id in list(self._unmarked):
+            await self._go_on(self._transactions[transactional_id])
         self._refusal = None
         self._ending = asyncio.create_task(self._end_on(), name="streamcore-transactions")
 

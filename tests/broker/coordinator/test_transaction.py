@@ -216,9 +216,11 @@ def test_a_complete_transaction_has_no_partitions() -> None:
 
 def test_an_aborted_producer_is_fenced_and_cannot_go_on() -> None:
     complete = completed(fenced(OPEN, 2), 3)
-    assert complete.result == (7, 6)
+    assert complete.result == (7, 7)
     with pytest.raises(TransactionRefusedError):
         begin(complete, (7, 5))
+    assert end(complete, 5, commit=True, version=2) == end(complete, 5, commit=False, version=2) == FENCED
+    assert fenced(OPEN._replace(producer_epoch=EPOCH_MAX), 2).producer_epoch == 2**15 - 1, "what an int16 holds"
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
