@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
+from streamcore.broker.coordinator.deadlines import NEVER
 from streamcore.broker.coordinator.group_config import MEMBER_OVERHEAD_BYTES
 from streamcore.broker.coordinator.group_messages import GroupError, JoinRequest, JoinResult, Protocols, StoredMember
-
-NEVER: Final = 1 << 62  # a deadline that does not come
 
 
 @dataclass(slots=True)

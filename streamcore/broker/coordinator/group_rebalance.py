@@ -6,13 +6,14 @@ be written. A member of whom nothing is heard for its session timeout is dead.
 
 from collections.abc import Mapping
 
+from streamcore.broker.coordinator.deadlines import NEVER
 from streamcore.broker.coordinator.group_config import (
     EMPTY_GROUP_RETENTION_MS,
     NEW_MEMBER_JOIN_TIMEOUT_MS,
     POSTPONED_JOIN_MIN_MS,
     GroupConfig,
 )
-from streamcore.broker.coordinator.group_members import NEVER, Member, Members
+from streamcore.broker.coordinator.group_members import Member, Members
 from streamcore.broker.coordinator.group_messages import (
     NO_MEMBER_ID,
     GroupError,

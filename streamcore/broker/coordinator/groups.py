@@ -4,14 +4,14 @@ No I/O and no clock: every call says what time it is. What waits is answered thr
 stored comes out of `take_writes` and is reported to `written`.
 """
 
-import heapq
 import logging
 from collections.abc import Callable, Collection, Iterable
 from uuid import uuid4
 
+from streamcore.broker.coordinator.deadlines import Deadlines
 from streamcore.broker.coordinator.group import Group
 from streamcore.broker.coordinator.group_config import GroupConfig
-from streamcore.broker.coordinator.group_members import NEVER, protocols_bytes
+from streamcore.broker.coordinator.group_members import protocols_bytes
 from streamcore.broker.coordinator.group_messages import (
     NO_MEMBER_ID,
     GroupDescription,
@@ -35,8 +35,6 @@ from streamcore.broker.coordinator.offset_expiry import Unused
 
 logger = logging.getLogger(__name__)
 
-_HEAP_SLACK = 64  # stale entries of the heap that are not worth a clean-up
-
 
 class Groups:
     """The groups by name. Whoever holds this one drives it in one event loop."""
@@ -59,9 +57,7 @@ class Groups:
         self._outbox = Outbox()
         self._groups: dict[str, Group] = {}
         self._members_bytes = 0
-        # When to look at which group. A heartbeat only makes an entry too early, so it costs nothing here.
-        self._heap: list[tuple[int, str]] = []
-        self._scheduled: dict[str, int] = {}
+        self._deadlines = Deadlines()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -204,15 +200,11 @@ class Groups:
     @property
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do, at the earliest."""
-        return self._heap[0][0] if self._heap else None
+        return self._deadlines.next_ms
 
     def expire(self, now_ms: int) -> None:
         """Do everything that is due by now."""
-        while self._heap and self._heap[0][0] <= now_ms:
-            deadline_ms, group_id = heapq.heappop(self._heap)
-            if self._scheduled.get(group_id) != deadline_ms:
-                continue
-            del self._scheduled[group_id]
+        for group_id in self._deadlines.due(now_ms):
             group = self._groups[group_id]
             before = group.members.size_bytes
             group.expire(now_ms)
@@ -225,12 +217,7 @@ class Groups:
             self._settle(group, before)
 
     def _schedule(self, group: Group) -> None:
-        if group.wake_ms < self._scheduled.get(group.group_id, NEVER):
-            self._scheduled[group.group_id] = group.wake_ms
-            heapq.heappush(self._heap, (group.wake_ms, group.group_id))
-            if len(self._heap) > 2 * len(self._scheduled) + _HEAP_SLACK:
-                self._heap = [(deadline_ms, group_id) for group_id, deadline_ms in self._scheduled.items()]
-                heapq.heapify(self._heap)
+        self._deadlines.schedule(group.group_id, group.wake_ms)
 
     # --- what comes out ---------------------------------------------------------------------------------------------
 
@@ -286,7 +273,7 @@ class Groups:
 
     def _forget(self, group: Group) -> None:
         del self._groups[group.group_id]
-        self._scheduled.pop(group.group_id, None)
+        self._deadlines.forget(group.group_id)
         if group.has_record:
             self._outbox.write(group.group_id, None)
 

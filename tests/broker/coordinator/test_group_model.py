@@ -214,7 +214,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
             assert members.joining == sum(member.join_ticket is not None for member in members)
             assert (members.leader in members) == (len(members) > 0)
             assert members.size_bytes == sum(member.size_bytes for member in members)
-            assert group.wake_ms >= groups._scheduled.get(group.group_id, group.wake_ms)
+            assert group.wake_ms >= groups._deadlines._scheduled.get(group.group_id, group.wake_ms)
 
     def teardown(self) -> None:
         if hasattr(self, "driven"):

@@ -218,4 +218,4 @@ def test_what_is_due_when_does_not_pile_up() -> None:
         member = driven.joined(driven.join(member, rebalance_ms=1)).member_id
         driven.sync(member, driven.generation, {})
         driven.pass_time(1)
-    assert len(driven.groups._heap) < 100
+    assert len(driven.groups._deadlines._heap) < 100
