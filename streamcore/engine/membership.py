@@ -9,15 +9,15 @@ from streamcore.config import milliseconds
 from streamcore.engine.assignor import Claim, assign, partitions_of
 from streamcore.engine.services import Services, logger
 from streamcore.engine.task_set import TaskSet
-from streamcore.protocol.errors import MalformedMessageError
-from streamcore.transport.base import GroupChannel
-from streamcore.transport.consumer_protocol import (
+from streamcore.protocol.consumer_protocol import (
     Subscription,
     decode_assignment,
     decode_subscription,
     encode_assignment,
     encode_subscription,
 )
+from streamcore.protocol.errors import MalformedMessageError
+from streamcore.transport.base import GroupChannel
 from streamcore.transport.group_member import GroupMember, MemberConfig
 from streamcore.types import TP
 

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from streamcore.errors import StreamcoreError
 from streamcore.protocol import messages
+from streamcore.protocol.consumer_protocol import decode_assignment, decode_subscription
 from streamcore.protocol.error_codes import ErrorCode
 from streamcore.protocol.errors import MalformedMessageError
 from streamcore.protocol.messages import Api
 from streamcore.transport.broker_errors import check
-from streamcore.transport.consumer_protocol import decode_assignment, decode_subscription
 from streamcore.types import TP
 
 logger = logging.getLogger(__name__)

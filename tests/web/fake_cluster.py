@@ -6,11 +6,11 @@ from typing import Any
 from streamcore.clock import Clock
 from streamcore.errors import BrokerUnreachableError
 from streamcore.protocol import messages
+from streamcore.protocol.consumer_protocol import Subscription, encode_assignment, encode_subscription
 from streamcore.protocol.messages import Api
 from streamcore.records.codec import decode, encode
 from streamcore.transport.administration import Administration, ConnectionInfo
 from streamcore.transport.base import Committed, Fetched, PartitionInfo, Records
-from streamcore.transport.consumer_protocol import Subscription, encode_assignment, encode_subscription
 from streamcore.types import TP
 
 PARTITIONS = {"alarms": 8, "events": 1000, "server-metrics": 8}

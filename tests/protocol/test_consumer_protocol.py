@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcore.protocol.errors import MalformedMessageError
-from streamcore.transport.consumer_protocol import (
+from streamcore.protocol.consumer_protocol import (
     Subscription,
     decode_assignment,
     decode_subscription,
     encode_assignment,
     encode_subscription,
 )
+from streamcore.protocol.errors import MalformedMessageError
 from streamcore.types import TP
 
 names = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=8)
