@@ -1,6 +1,7 @@
 """Settings and limits of consumer groups."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 # A new member cannot heartbeat while its join waits, so a client that went away is noticed by this alone (as in Kafka).
@@ -9,10 +10,29 @@ NEW_MEMBER_JOIN_TIMEOUT_MS: Final = 300_000
 EMPTY_GROUP_RETENTION_MS: Final = 600_000
 # A member id starts with the client's name, which may be 32 kB long; 36 characters of a UUID follow.
 MEMBER_ID_PREFIX_MAX_CHARS: Final = 200
+# What a member says of itself is one record, and a batch of `__consumer_offsets` takes a megabyte.
+REQUEST_STRINGS_MAX_BYTES: Final = 512 << 10
 # While no member of a group has joined again, it is looked at no more often than this, whatever timeouts it asked for.
 POSTPONED_JOIN_MIN_MS: Final = 1000
 # Strings, dicts and the member object itself, beside the bytes that the client sent.
 MEMBER_OVERHEAD_BYTES: Final = 1024
+
+
+class MigrationPolicy(StrEnum):
+    """Whether a group with members changes from one protocol to the other; one without always does."""
+
+    BIDIRECTIONAL = "bidirectional"
+    UPGRADE = "upgrade"  # from classic
+    DOWNGRADE = "downgrade"  # to classic
+    DISABLED = "disabled"
+
+    @property
+    def upgrades(self) -> bool:
+        return self in (self.BIDIRECTIONAL, self.UPGRADE)
+
+    @property
+    def downgrades(self) -> bool:
+        return self in (self.BIDIRECTIONAL, self.DOWNGRADE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,4 +47,9 @@ class GroupConfig:
     members_max_bytes: int = (
         256 << 20
     )  # metadata and assignments of all members on the node; new ones are refused above
+    consumer_session_timeout_ms: int = 45_000  # of members of the newer protocol, who do not choose it
+    consumer_heartbeat_interval_ms: int = 5000
+    consumer_max_size: int = 10_000  # as above: a description lists every member
+    consumer_assignors: tuple[str, ...] = ("uniform", "range")  # the first is that of groups whose members do not care
+    consumer_migration_policy: MigrationPolicy = MigrationPolicy.BIDIRECTIONAL
     persist_timeout_ms: int = 5000  # Kafka's offsets.commit.timeout.ms: members wait for a write no longer than this

@@ -3,6 +3,7 @@
 Plain values; the protocol's versions never come here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -21,11 +22,18 @@ class GroupError(IntEnum):
     UNKNOWN_MEMBER_ID = 25
     INVALID_SESSION_TIMEOUT = 26
     REBALANCE_IN_PROGRESS = 27
+    UNSUPPORTED_VERSION = 35
+    INVALID_REQUEST = 42
     NON_EMPTY_GROUP = 68
     GROUP_ID_NOT_FOUND = 69
     MEMBER_ID_REQUIRED = 79
     GROUP_MAX_SIZE_REACHED = 81
     FENCED_INSTANCE_ID = 82
+    FENCED_MEMBER_EPOCH = 110
+    UNRELEASED_INSTANCE_ID = 111
+    UNSUPPORTED_ASSIGNOR = 112
+    STALE_MEMBER_EPOCH = 113
+    INVALID_REGULAR_EXPRESSION = 128
 
 
 class GroupState(StrEnum):
@@ -126,19 +134,20 @@ class GroupDescription(NamedTuple):
     protocol_type: str = ""
     protocol_name: str = ""
     members: tuple[MemberDescription, ...] = ()
+    error_message: str | None = None
 
 
 class ListedGroup(NamedTuple):
     group_id: str
     protocol_type: str
-    state: GroupState
+    state: str
     type: str = "classic"
 
 
 class GroupTally(NamedTuple):
     """All groups of a node in numbers."""
 
-    by_state: dict[GroupState, int]
+    by_state: Mapping[str, int]  # the names of the two protocols' states that are the same are counted together
     members: int
     generations: int  # begun since the start: every rebalance ends with one
 
