@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from streamcore.broker.config import BrokerConfig
+from streamcore.broker.coordinator.consumer_groups.topics import Topic, Topics
 from streamcore.broker.coordinator.coordinator import GroupCoordinator
-from streamcore.broker.coordinator.group_config import GroupConfig
+from streamcore.broker.coordinator.group_config import GroupConfig, MigrationPolicy
 from streamcore.broker.coordinator.transaction_log import TransactionLog
 from streamcore.broker.coordinator.transactions import TransactionCoordinator
 from streamcore.broker.counters import DoorCounters
@@ -64,6 +65,7 @@ class Broker:
         self.endpoint = Endpoint("127.0.0.1", 0)  # set when the listener is bound
         self.counters = DoorCounters()
         self.connections: set[Connection] = set()  # of the server in front of it
+        self._topics = Topics(-1, {})  # as the groups have last seen them
         self.coordinator = GroupCoordinator(
             clock,
             GroupConfig(
@@ -71,8 +73,14 @@ class Broker:
                 group_min_session_timeout_ms=config.group_min_session_timeout_ms,
                 group_max_session_timeout_ms=config.group_max_session_timeout_ms,
                 group_max_size=config.group_max_size,
+                consumer_session_timeout_ms=config.group_consumer_session_timeout_ms,
+                consumer_heartbeat_interval_ms=config.group_consumer_heartbeat_interval_ms,
+                consumer_max_size=config.group_consumer_max_size,
+                consumer_assignors=config.group_consumer_assignors,
+                consumer_migration_policy=MigrationPolicy(config.group_consumer_migration_policy),
             ),
             persist=node.append_group_metadata,
+            topics=self._group_topics,
             offset_groups=node.groups,
         )
         self.transactions = TransactionCoordinator(
@@ -163,6 +171,12 @@ class Broker:
         made = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self.store.put(_CLUSTER_ID, made, revision)
         return made
+
+    def _group_topics(self) -> Topics:
+        if self._topics.revision != self.node.topics_revision:
+            found = {name: Topic(meta.topic_id, meta.partitions) for name, meta in self.node.topics.items()}
+            self._topics = Topics(self.node.topics_revision, found)
+        return self._topics
 
     def topic_by_id(self, topic_id: UUID) -> TopicMeta | None:
         """The topic that has this id now; an older one of the same name is none (LOG_INVARIANTS 41)."""

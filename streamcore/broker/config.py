@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from streamcore.broker.coordinator.consumer_groups.assignors import ASSIGNORS
+from streamcore.broker.coordinator.group_config import MigrationPolicy
 from streamcore.errors import InvalidConfigError
 from streamcore.log.config import (
     INT32_MAX,
@@ -76,6 +78,18 @@ class BrokerConfig:
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 0  # Kafka waits 3 s for more members; here a rebalance costs nothing
     group_max_size: int = 10_000  # Kafka has no limit; a leader is sent every member, so there has to be one
+    # Of groups whose partitions the broker assigns (KIP-848)
+    group_consumer_session_timeout_ms: int = 45_000
+    group_consumer_min_session_timeout_ms: int = 45_000
+    group_consumer_max_session_timeout_ms: int = 60_000
+    group_consumer_heartbeat_interval_ms: int = 5_000
+    group_consumer_min_heartbeat_interval_ms: int = 5_000
+    group_consumer_max_heartbeat_interval_ms: int = 15_000
+    group_consumer_max_size: int = (
+        10_000  # Kafka has no limit; a description lists every member, so there has to be one
+    )
+    group_consumer_assignors: tuple[str, ...] = tuple(ASSIGNORS)  # the first is the default
+    group_consumer_migration_policy: str = MigrationPolicy.BIDIRECTIONAL.value
     offsets_retention_minutes: int = 10_080  # how long offsets outlive their last user
     offsets_retention_check_interval_ms: int = 600_000
     transaction_max_timeout_ms: int = 900_000
@@ -157,6 +171,17 @@ class BrokerConfig:
             changes[name.replace(".", "_")] = parse(name, text)
         base = base or cls()
         config = replace(base, **changes, sasl_users={**base.sasl_users, **users})
+        for what in ("session_timeout_ms", "heartbeat_interval_ms"):
+            value, least, most = (getattr(config, f"group_consumer_{bound}{what}") for bound in ("", "min_", "max_"))
+            if not least <= value <= most:
+                setting = f"group.consumer.{what.replace('_', '.')}"
+                raise InvalidConfigError(f"{setting}={value} is outside of its own bounds, {least} to {most}")
+        if config.group_consumer_heartbeat_interval_ms >= config.group_consumer_session_timeout_ms:
+            raise InvalidConfigError(
+                "group.consumer.heartbeat.interval.ms must be less than group.consumer.session.timeout.ms: "
+                f"{config.group_consumer_heartbeat_interval_ms} is not less than "
+                f"{config.group_consumer_session_timeout_ms}"
+            )
         if config.has_tls and not config.ssl_keystore_location:
             raise InvalidConfigError(
                 f"security.protocol={config.security_protocol} needs ssl.keystore.location: a PEM file with the "
@@ -212,6 +237,13 @@ def _mechanisms(name: str, text: str) -> tuple[str, ...]:
     return found
 
 
+def _assignors(name: str, text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found or not set(found) <= set(ASSIGNORS):
+        raise InvalidConfigError(f"{name} must be a list of {', '.join(ASSIGNORS)}, not {text!r}")
+    return found
+
+
 def _boolean(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise InvalidConfigError(f"{name} must be true or false, not {text!r}")
@@ -231,6 +263,15 @@ _SETTINGS: Final[dict[str, Callable[[str, str], Any]]] = {
     "group.max.session.timeout.ms": whole_number(1, INT32_MAX),
     "group.initial.rebalance.delay.ms": whole_number(0, INT32_MAX),
     "group.max.size": whole_number(1, INT32_MAX),
+    "group.consumer.session.timeout.ms": whole_number(1, INT32_MAX),
+    "group.consumer.min.session.timeout.ms": whole_number(1, INT32_MAX),
+    "group.consumer.max.session.timeout.ms": whole_number(1, INT32_MAX),
+    "group.consumer.heartbeat.interval.ms": whole_number(1, INT32_MAX),
+    "group.consumer.min.heartbeat.interval.ms": whole_number(1, INT32_MAX),
+    "group.consumer.max.heartbeat.interval.ms": whole_number(1, INT32_MAX),
+    "group.consumer.max.size": whole_number(1, INT32_MAX),
+    "group.consumer.assignors": _assignors,
+    "group.consumer.migration.policy": choice(*MigrationPolicy),
     "offsets.retention.minutes": whole_number(1, INT32_MAX),
     "offsets.retention.check.interval.ms": whole_number(1),
     "transaction.max.timeout.ms": whole_number(1, INT32_MAX),

@@ -88,6 +88,7 @@ class Node:
         """`open_directory` is called by `start`, in a thread where the config allows."""
         self.config = config
         self.counters = NodeCounters()
+        self.topics_revision = 0  # another one after every change of a topic or its partitions
         self._open_directory = open_directory
         self._clock = clock
         self._delayed = DelayedFetches()
@@ -189,6 +190,7 @@ class Node:
             # What groups committed to an older topic of this name would point into the new one.
             self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
         meta = self.directory.create_topic(name, partitions, config)
+        self.topics_revision += 1
         self._delayed.wake_topic(name)
         return meta
 
@@ -196,6 +198,7 @@ class Node:
         if name in COORDINATORS_TOPICS:
             raise InvalidTopicError(f"topic {name!r} is what the coordinators know and stays")
         self.directory.delete_topic(name)
+        self.topics_revision += 1
         if self._offsets is not None:
             self._offsets.forget(self._offsets.offsets.keys_of_topic(name))
         self.counters.topics.pop(name, None)
@@ -207,6 +210,7 @@ class Node:
 
     def add_partitions(self, name: str, total: int) -> TopicMeta:
         meta = self.directory.add_partitions(name, total)
+        self.topics_revision += 1
         self._delayed.wake_topic(name)
         return meta
 
@@ -453,6 +457,7 @@ class Node:
         """
         if tp.topic not in self.directory.topics:
             self.directory.create_topic(tp.topic, 1, INTERNAL_CONFIG)
+            self.topics_revision += 1
         return self.directory.log(*tp)
 
     def append_marker(

@@ -8,6 +8,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
+from streamcore.broker.coordinator.consumer_groups.changes import Change
+from streamcore.broker.coordinator.consumer_groups.messages import (
+    ConsumerGroupDescription,
+    HeartbeatRequest,
+    HeartbeatResult,
+)
+from streamcore.broker.coordinator.consumer_groups.records import decode_change, encode_change
+from streamcore.broker.coordinator.consumer_groups.topics import Topics
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import (
     GroupDescription,
@@ -28,8 +36,8 @@ from streamcore.broker.coordinator.group_records import (
     encode_group,
     encode_tombstone,
 )
-from streamcore.broker.coordinator.groups import Groups
 from streamcore.broker.coordinator.offset_expiry import Unused
+from streamcore.broker.coordinator.registry import GroupRegistry
 from streamcore.clock import Clock
 from streamcore.errors import BatchTooLargeError, InvalidRecordError, RecordTooLargeError, StreamcoreError
 from streamcore.types import InRecord, OutRecord
@@ -39,8 +47,12 @@ logger = logging.getLogger(__name__)
 Persist = Callable[[Sequence[OutRecord]], Awaitable[None]]
 
 
+def _no_topics() -> Topics:
+    return Topics(0, {})
+
+
 class GroupCoordinator:
-    """Classic consumer groups. `reload` what the log has, then `start`."""
+    """Consumer groups of both protocols. `reload` what the log has, then `start`."""
 
     def __init__(
         self,
@@ -48,19 +60,24 @@ class GroupCoordinator:
         config: GroupConfig | None = None,
         *,
         persist: Persist | None = None,
+        topics: Callable[[], Topics] = _no_topics,
         offset_groups: Callable[[], Collection[str]] = tuple,
     ) -> None:
         """
         Args:
             persist: appends records to `__consumer_offsets` and returns once they are safe; without it nothing is kept.
+            topics: those that there are now.
             offset_groups: the names of groups that have committed offsets.
         """
         self.config = config or GroupConfig()
         self._clock = clock
         self._persist = persist
-        self._groups = Groups(self.config, offset_groups=offset_groups)
+        self._groups = GroupRegistry(self.config, topics, offset_groups=offset_groups)
         self._joins: dict[int, asyncio.Future[JoinResult]] = {}  # who waits, by ticket
         self._syncs: dict[int, asyncio.Future[SyncResult]] = {}
+        self._unstored: list[Change] = []  # of consumer groups, what the log has refused; it is tried again
+        self._stored_number = 0  # of the latest change that is in the log
+        self._change_waits: set[tuple[int, asyncio.Future[bool]]] = set()  # by the number of the change
         self._last_ticket = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -79,10 +96,13 @@ class GroupCoordinator:
             CorruptRecordError
         """
         for record in records:
-            group_id = decode_group_key(record.key or b"")
+            key, value = record.key or b"", record.value
+            group_id = decode_group_key(key)
+            change = decode_change(key, value) if group_id is None else None
             if group_id is not None:
-                value = record.value
-                self._groups.restore(group_id, None if value is None else decode_group(group_id, value))
+                self._groups.restore_classic(group_id, None if value is None else decode_group(group_id, value))
+            elif change is not None:
+                self._groups.restore_change(change)
 
     async def start(self) -> None:
         self._refusal = GroupError.NONE
@@ -213,16 +233,50 @@ class GroupCoordinator:
         self._deliver()
         return result
 
-    def check_commit(self, group_id: str, generation_id: int, member_id: str, group_instance_id: str | None) -> int:
+    def check_commit(
+        self,
+        group_id: str,
+        generation_id: int,
+        member_id: str,
+        group_instance_id: str | None,
+        *,
+        knows_epochs: bool = True,
+    ) -> int:
         """Whether this member may commit offsets now; a commit is a sign of life.
 
         Without a generation (-1) and a member id, a consumer that is no member may, while the group has none.
+
+        Args:
+            generation_id: of a member of the newer protocol, its epoch.
+            knows_epochs: from version 9 of the request on; members of the newer protocol need it.
         """
         if self._refusal:
             return self._refusal
-        error = self._groups.check_commit(group_id, generation_id, member_id, group_instance_id, self._now_ms())
+        error = self._groups.check_commit(
+            group_id, generation_id, member_id, group_instance_id, self._now_ms(), knows_epochs=knows_epochs
+        )
         self._deliver()
         return error
+
+    def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> int:
+        """Whether a member of a consumer group may fetch offsets; who says nothing of being one always may."""
+        return self._refusal or self._groups.check_fetch(group_id, member_id, member_epoch)
+
+    async def consumer_heartbeat(self, request: HeartbeatRequest) -> HeartbeatResult:
+        """A member of the newer protocol joins, is alive or leaves; returns when what has changed by it is stored."""
+        if self._refusal:
+            return HeartbeatResult(self._refusal)
+        if self._unstored:
+            # Nothing more is decided before what has been is safe.
+            self._writes_due.set()
+            if not await self._changes_stored(self._groups.changes.last_number):
+                return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
+        result = self._groups.consumer_heartbeat(request, self._now_ms())
+        number = self._groups.last_change_of(request.group_id)
+        self._deliver()
+        if not await self._changes_stored(number):
+            return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
+        return result
 
     # --- administration ---------------------------------------------------------------------------------------------
 
@@ -230,6 +284,11 @@ class GroupCoordinator:
         if self._refusal:
             return GroupDescription(self._refusal, group_id, GroupState.DEAD)
         return self._groups.describe(group_id)
+
+    def describe_consumer(self, group_id: str) -> ConsumerGroupDescription:
+        if self._refusal:
+            return ConsumerGroupDescription(self._refusal, group_id)
+        return self._groups.describe_consumer(group_id)
 
     def list_groups(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[ListedGroup]:
         """Groups in one of the states and of one of the types; an empty filter takes all."""
@@ -255,6 +314,14 @@ class GroupCoordinator:
         """Whether the group has no members, or is none at all."""
         return self._groups.is_empty(group_id)
 
+    def missing(self, group_id: str) -> int:
+        """GROUP_ID_NOT_FOUND where there is no group of this name, of either protocol, and no offset of one."""
+        return self._refusal or self._groups.missing(group_id)
+
+    def subscribed_topics(self, group_id: str) -> Collection[str] | None:
+        """The topics whose offsets the group's members use; None for all of them."""
+        return self._groups.subscribed_topics(group_id)
+
     # --- the event loop ---------------------------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
@@ -269,6 +336,8 @@ class GroupCoordinator:
         if self._persist is None:
             for write in self._groups.take_writes():
                 self._groups.written(write, GroupError.NONE, self._now_ms())
+            self._groups.changes.take()
+            self._stored_number = self._groups.changes.last_number
         elif self._groups.has_writes:
             self._all_written.clear()
             self._writes_due.set()
@@ -306,6 +375,8 @@ class GroupCoordinator:
         while not self._refusal or self._groups.has_writes:
             await self._writes_due.wait()
             self._writes_due.clear()
+            # First these: a group that has become a consumer group has both kinds until the other is taken back.
+            await self._store_changes(persist)
             now_ms = self._clock.now_ms()
             writes = [_stamped(write, now_ms) for write in self._groups.take_writes()]
             errors = await self._store(persist, writes)
@@ -314,6 +385,34 @@ class GroupCoordinator:
             self._deliver()
             if not self._groups.has_writes:
                 self._all_written.set()
+
+    async def _store_changes(self, persist: Persist) -> None:
+        """Store everything that has happened to consumer groups, in its order; whoever waits for it is answered."""
+        changes = self._unstored + self._groups.changes.take()
+        if not changes:
+            return
+        number, now_ms = self._groups.changes.last_number, self._clock.now_ms()
+        records = [encode_change(change, now_ms) for change in changes]
+        error = await self._try(persist, records)
+        if error is GroupError.UNKNOWN_SERVER_ERROR:
+            # One that is too large must not take the others with it; those that were stored before it are so twice.
+            for record in records:
+                await self._try(persist, [record])
+        self._unstored = changes if error is GroupError.COORDINATOR_NOT_AVAILABLE else []
+        if not error:
+            self._stored_number = number
+        for wait in [wait for wait in self._change_waits if wait[0] <= number]:
+            self._change_waits.discard(wait)
+            if not wait[1].done():
+                wait[1].set_result(not error)
+
+    async def _changes_stored(self, number: int) -> bool:
+        """Wait until a change, and all before it, are in the log; False where they have not got there."""
+        if number <= self._stored_number:
+            return True
+        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._change_waits.add((number, stored))
+        return await stored
 
     async def _store(self, persist: Persist, writes: list[Write]) -> list[GroupError]:
         now_ms = self._clock.now_ms()

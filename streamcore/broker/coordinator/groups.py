@@ -62,11 +62,14 @@ class Groups:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def __contains__(self, group_id: object) -> bool:
+        return group_id in self._groups
+
     # --- members ----------------------------------------------------------------------------------------------------
 
     def join(self, ticket: int, request: JoinRequest, now_ms: int) -> None:
         """The answer comes under `ticket`, now or when the rebalance is complete."""
-        error = self._join_error(request)
+        error = self.join_error(request)
         if error:
             self._outbox.replies.append(Reply(ticket, JoinResult(error, member_id=request.member_id)))
             return
@@ -78,7 +81,8 @@ class Groups:
         group.join(ticket, request, now_ms)
         self._settle(group, before)
 
-    def _join_error(self, request: JoinRequest) -> GroupError:
+    def join_error(self, request: JoinRequest) -> GroupError:
+        """What refuses a join whatever the group's members are, or NONE."""
         config = self.config
         if not request.group_id:
             return GroupError.INVALID_GROUP_ID
@@ -165,21 +169,15 @@ class Groups:
             return GroupDescription(GroupError.NONE, group_id, GroupState.EMPTY)
         return GroupDescription(GroupError.GROUP_ID_NOT_FOUND, group_id, GroupState.DEAD)
 
-    def list_groups(self, states: Collection[str], types: Collection[str]) -> list[ListedGroup]:
-        """Every group in one of the states and of one of the types, whatever their case; an empty filter takes all."""
+    def list_groups(self) -> list[ListedGroup]:
+        """Every group, those that are only offsets included."""
         found = [listed(group) for group in self._groups.values()]
         found += (ListedGroup(name, "", GroupState.EMPTY) for name in self._offset_groups() if name not in self._groups)
-        wanted_states, wanted_types = ({name.lower() for name in names} for names in (states, types))
-        return sorted(
-            group
-            for group in found
-            if (not wanted_states or group.state.lower() in wanted_states)
-            and (not wanted_types or group.type in wanted_types)
-        )
+        return found
 
     def tally(self) -> GroupTally:
         """How many there are, by state; groups that are only offsets are empty ones."""
-        by_state = dict.fromkeys(GroupState, 0)
+        by_state: dict[str, int] = dict.fromkeys(GroupState, 0)
         for group in self._groups.values():
             by_state[group.state] += 1
         by_state[GroupState.EMPTY] += sum(name not in self._groups for name in self._offset_groups())
@@ -194,6 +192,12 @@ class Groups:
         if not error:
             self._forget(group)
         return error
+
+    def forget(self, group_id: str) -> None:
+        """The group is gone; whoever waits in it must have been answered."""
+        group = self._groups[group_id]
+        self._members_bytes -= group.members.size_bytes
+        self._forget(group)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -220,6 +224,9 @@ class Groups:
         self._deadlines.schedule(group.group_id, group.wake_ms)
 
     # --- what comes out ---------------------------------------------------------------------------------------------
+
+    def reply(self, reply: Reply) -> None:
+        self._outbox.replies.append(reply)
 
     def take_replies(self) -> list[Reply]:
         replies, self._outbox.replies = self._outbox.replies, []

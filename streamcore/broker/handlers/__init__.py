@@ -6,6 +6,7 @@ from streamcore.broker.handlers import (
     api_versions,
     cluster,
     configs,
+    consumer_groups,
     coordinators,
     fetch,
     groups,
@@ -30,9 +31,9 @@ from streamcore.broker.requests import Handler
 from streamcore.protocol.messages import Api
 
 _FAMILIES = (
-    api_versions, cluster, configs, coordinators, fetch, groups, leader_epochs, log_dirs, metadata, offsets,
-    partition_offsets, partitions, produce, producer_ids, quotas, records, replicas, sasl, scram_credentials, topics,
-    transaction_states, transactions,
+    api_versions, cluster, configs, consumer_groups, coordinators, fetch, groups, leader_epochs, log_dirs, metadata,
+    offsets, partition_offsets, partitions, produce, producer_ids, quotas, records, replicas, sasl, scram_credentials,
+    topics, transaction_states, transactions,
 )  # fmt: skip
 
 # API key -> the API, who answers it, and the first version that is served.

@@ -47,6 +47,8 @@ _TOPIC_TYPES: Final[Mapping[str, int]] = {
 _BROKER_TYPES: Final[Mapping[str, int]] = {
     "auto.create.topics.enable": _BOOLEAN,
     "delete.topic.enable": _BOOLEAN,
+    "group.consumer.assignors": _LIST,
+    "group.consumer.migration.policy": _STRING,
     "log.cleaner.enable": _BOOLEAN,
     "log.cleaner.backoff.ms": _LONG,
     "log.cleaner.dedupe.buffer.size": _LONG,

@@ -1,7 +1,7 @@
 """The classic consumer group protocol: JoinGroup 0-9, SyncGroup 0-5, Heartbeat 0-4, LeaveGroup 0-5, DescribeGroups 0-6,
 ListGroups 0-5, DeleteGroups 0-2, OffsetDelete 0.
 
-The rules are in `coordinator/`; here they meet the wire. Left out: the protocol of KIP-848, share groups.
+The rules are in `coordinator/`; here they meet the wire. Left out: share groups.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,7 @@ def _described(broker: "Broker", group_id: str, version: int) -> Any:
     is_missing = found.error_code == ErrorCode.GROUP_ID_NOT_FOUND
     return _Describe.DescribedGroup(
         error_code=ErrorCode.NONE if is_missing and version < _NOT_FOUND_FROM else found.error_code,
-        error_message=f"Group {group_id} not found." if is_missing else None,
+        error_message=found.error_message or f"Group {group_id} not found." if is_missing else None,
         group_id=group_id,
         group_state=str(found.state),
         protocol_type=found.protocol_type,
@@ -163,11 +163,11 @@ async def delete_groups(broker: "Broker", request: Any, context: Context) -> Any
 
 
 async def offset_delete(broker: "Broker", request: Any, context: Context) -> Any:
-    found = broker.coordinator.describe(request.group_id)
-    if found.error_code:
-        return _DeleteOffsets.Response(error_code=found.error_code)
-    # What a consumer subscribes to is in its metadata, in a form of its own: a group with members keeps all of it.
-    in_use = bool(found.members)
+    error = broker.coordinator.missing(request.group_id)
+    if error:
+        return _DeleteOffsets.Response(error_code=error)
+    # What a classic member subscribes to is in its metadata, in a form of its own: its group keeps all of it.
+    in_use = broker.coordinator.subscribed_topics(request.group_id)
     topics: list[Any] = []
     taken: list[TP] = []
     for topic in request.topics:
@@ -178,7 +178,7 @@ async def offset_delete(broker: "Broker", request: Any, context: Context) -> Any
             code: int = ErrorCode.NONE
             if meta is None or not 0 <= index < meta.partitions:
                 code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            elif in_use:
+            elif in_use is None or topic.name in in_use:
                 code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
             else:
                 taken.append(TP(topic.name, index))

@@ -18,12 +18,17 @@ _Commit = messages.OffsetCommit
 _Fetch = messages.OffsetFetch
 _GROUPS_FROM = 8  # several groups at once (KIP-709)
 _NO_OFFSET = -1
+_MEMBER_EPOCHS_FROM = 9  # of consumer groups (KIP-848)
 _NOT_FOUND_FROM = 9  # before, a generation of no group is an illegal one
 
 
 async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any:
     refused = broker.coordinator.check_commit(
-        request.group_id, request.generation_id_or_member_epoch, request.member_id, request.group_instance_id
+        request.group_id,
+        request.generation_id_or_member_epoch,
+        request.member_id,
+        request.group_instance_id,
+        knows_epochs=context.version >= _MEMBER_EPOCHS_FROM,
     )
     if refused == ErrorCode.GROUP_ID_NOT_FOUND and context.version < _NOT_FOUND_FROM:
         refused = ErrorCode.ILLEGAL_GENERATION
@@ -94,6 +99,9 @@ async def offset_fetch(broker: "Broker", request: Any, context: Context) -> Any:
 
 
 def _group(broker: "Broker", group: Any, is_stable_only: bool) -> Any:
+    refused = broker.coordinator.check_fetch(group.group_id, group.member_id, group.member_epoch)
+    if refused:
+        return _Fetch.OffsetFetchResponseGroup(group_id=group.group_id, error_code=refused)
     asked = None if group.topics is None else [(t.name, t.partition_indexes) for t in group.topics]
     try:
         found = _committed(broker, group.group_id, asked, is_stable_only)

@@ -67,14 +67,11 @@ def test_a_group_that_does_not_exist_is_dead() -> None:
     assert (described.error_code, described.state, described.members) == (E.GROUP_ID_NOT_FOUND, "Dead", ())
 
 
-def test_groups_are_listed_by_state_and_type() -> None:
+def test_groups_are_listed_with_those_that_are_only_offsets() -> None:
     driven = DrivenGroups(offset_groups=["g", "simple"])
     driven.stable_group(1)
     stable, simple = ListedGroup("g", "consumer", "Stable"), ListedGroup("simple", "", "Empty")
-    assert driven.groups.list_groups([], []) == [stable, simple]
-    assert driven.groups.list_groups(["stable", "Dead"], []) == [stable]
-    assert driven.groups.list_groups(["EMPTY"], ["Classic"]) == [simple]
-    assert driven.groups.list_groups([], ["consumer"]) == []
+    assert driven.groups.list_groups() == [stable, simple]
 
 
 def test_a_group_is_deleted_once_nobody_is_in_it() -> None:
@@ -152,7 +149,7 @@ def test_an_empty_group_goes_after_a_while_unless_it_has_offsets() -> None:
         driven.leave((member_id, None), group_id=group_id)
     driven.pass_time(EMPTY_GROUP_RETENTION_MS)
     driven.settle()
-    assert driven.groups.list_groups([], []) == [ListedGroup("kept", "consumer", "Empty")]
+    assert driven.groups.list_groups() == [ListedGroup("kept", "consumer", "Empty")]
     assert (driven.log[-1].group_id, driven.log[-1].metadata) == ("gone", None)
     driven.pass_time(5 * EMPTY_GROUP_RETENTION_MS)
     assert len(driven.groups) == 1
