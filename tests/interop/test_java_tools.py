@@ -293,8 +293,6 @@ def test_members_join_leave_and_die_and_no_record_is_missed(cluster: Cluster, tm
 
 
 def test_the_newer_group_protocol_reads_commits_and_resumes(cluster: Cluster) -> None:
-    if cluster.name == "streamcore":
-        pytest.skip("the group protocol of KIP-848 is not served yet")
     topic, group = create_topic(cluster, fresh("java-848"), 2), fresh("java-848")
     produce_numbers(cluster, topic, 20)
     settings = ["--topic", topic, "--group-id", group, "--group-protocol", "consumer", "--verbose"]

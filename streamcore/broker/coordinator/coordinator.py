@@ -181,9 +181,13 @@ class GroupCoordinator:
         try:
             self._groups.join(ticket, request, self._now_ms())
             self._deliver()
-            return await answer
+            result = await answer
         finally:
             del self._joins[ticket]
+        # In a consumer group nothing waits for others, but what has changed is to be safe.
+        if not await self._changes_stored(self._groups.last_change_of(group_id)):
+            return JoinResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE, member_id=member_id)
+        return result
 
     async def sync(
         self,
@@ -271,8 +275,11 @@ class GroupCoordinator:
             self._writes_due.set()
             if not await self._changes_stored(self._groups.changes.last_number):
                 return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
+        before = self._groups.changes.last_number
         result = self._groups.consumer_heartbeat(request, self._now_ms())
-        number = self._groups.last_change_of(request.group_id)
+        number = self._groups.changes.last_number
+        if number == before:
+            number = self._groups.last_change_of(request.group_id)
         self._deliver()
         if not await self._changes_stored(number):
             return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)

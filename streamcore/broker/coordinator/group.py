@@ -3,7 +3,7 @@
 Here is what members ask for; `group_rebalance` is what follows from it, `group_states` the table of states.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from streamcore.broker.coordinator.group_config import MEMBER_ID_PREFIX_MAX_CHARS, GroupConfig
 from streamcore.broker.coordinator.group_members import Member
@@ -28,6 +28,7 @@ from streamcore.broker.coordinator.group_states import (
     STABLE,
     Event,
 )
+from streamcore.broker.coordinator.offset_expiry import CONSUMERS
 
 
 class Group(Rebalance):
@@ -231,6 +232,28 @@ class Group(Rebalance):
         if metadata.leader in self.members:
             self.members.leader = metadata.leader
         self.state = STABLE if metadata.members else EMPTY
+
+    def adopt(self, generation_id: int, members: Iterable[Member], now_ms: int) -> None:
+        """Be what a consumer group has been (KIP-848), and let its members join again.
+
+        Args:
+            members: of the protocol type of consumers, with one protocol at least that all of them support.
+        """
+        self.generation_id, self.protocol_type = generation_id, CONSUMERS
+        for member in members:
+            member.is_new = False
+            self.members.add(member)
+            self.touch(member, now_ms)
+        self.protocol_name = self.members.vote()
+        self.state = STABLE
+        self.write({member.member_id: member.assignment for member in self.members})
+        self.rebalance(now_ms)
+
+    def retire(self) -> None:
+        """It goes on as a consumer group: whoever waits is to join that one."""
+        for member in self.members:
+            self.answer_join(member, JoinResult(GroupError.REBALANCE_IN_PROGRESS, member_id=member.member_id))
+            self.answer_sync(member, SyncResult(GroupError.REBALANCE_IN_PROGRESS))
 
     def start(self, now_ms: int) -> None:
         """A restored group is in use from now on."""

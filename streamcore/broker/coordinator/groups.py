@@ -11,7 +11,7 @@ from uuid import uuid4
 from streamcore.broker.coordinator.deadlines import Deadlines
 from streamcore.broker.coordinator.group import Group
 from streamcore.broker.coordinator.group_config import GroupConfig
-from streamcore.broker.coordinator.group_members import protocols_bytes
+from streamcore.broker.coordinator.group_members import Member, protocols_bytes
 from streamcore.broker.coordinator.group_messages import (
     NO_MEMBER_ID,
     GroupDescription,
@@ -83,17 +83,24 @@ class Groups:
 
     def join_error(self, request: JoinRequest) -> GroupError:
         """What refuses a join whatever the group's members are, or NONE."""
+        error = self.request_error(request)
+        if error:
+            return error
+        if request.group_id not in self._groups:
+            if request.member_id != NO_MEMBER_ID:
+                return GroupError.UNKNOWN_MEMBER_ID
+            if len(self._groups) >= self.config.groups_max:
+                logger.warning("group %r is refused: there are %d already", request.group_id, len(self._groups))
+                return GroupError.COORDINATOR_NOT_AVAILABLE
+        return GroupError.NONE
+
+    def request_error(self, request: JoinRequest) -> GroupError:
+        """What refuses a join to a group of either protocol, or NONE."""
         config = self.config
         if not request.group_id:
             return GroupError.INVALID_GROUP_ID
         if not config.group_min_session_timeout_ms <= request.session_timeout_ms <= config.group_max_session_timeout_ms:
             return GroupError.INVALID_SESSION_TIMEOUT
-        if request.group_id not in self._groups:
-            if request.member_id != NO_MEMBER_ID:
-                return GroupError.UNKNOWN_MEMBER_ID
-            if len(self._groups) >= config.groups_max:
-                logger.warning("group %r is refused: there are %d already", request.group_id, len(self._groups))
-                return GroupError.COORDINATOR_NOT_AVAILABLE
         if self._is_too_much(protocols_bytes(request.protocols)):
             return GroupError.COORDINATOR_NOT_AVAILABLE
         return GroupError.NONE
@@ -193,9 +200,19 @@ class Groups:
             self._forget(group)
         return error
 
+    def get(self, group_id: str) -> Group | None:
+        return self._groups.get(group_id)
+
+    def adopt(self, group_id: str, generation_id: int, members: Iterable[Member], now_ms: int) -> None:
+        """A consumer group goes on as a classic one, with these members; they have to join again."""
+        group = self._groups[group_id] = Group(group_id, self.config, self._outbox, self._new_id)
+        group.adopt(generation_id, members, now_ms)
+        self._settle(group, 0)
+
     def forget(self, group_id: str) -> None:
-        """The group is gone; whoever waits in it must have been answered."""
+        """The group is gone, for its members as well."""
         group = self._groups[group_id]
+        group.retire()
         self._members_bytes -= group.members.size_bytes
         self._forget(group)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from uuid import uuid4
 
 from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes
-from streamcore.broker.coordinator.consumer_groups.group import ConsumerGroup
 from streamcore.broker.coordinator.consumer_groups.groups import ConsumerGroups, not_found
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
@@ -17,7 +16,9 @@ from streamcore.broker.coordinator.consumer_groups.messages import (
     HeartbeatRequest,
     HeartbeatResult,
 )
+from streamcore.broker.coordinator.consumer_groups.mixed_group import MixedGroup
 from streamcore.broker.coordinator.consumer_groups.topics import Topics
+from streamcore.broker.coordinator.conversion import members_of_classic, members_of_consumer
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import (
     GroupDescription,
@@ -68,6 +69,7 @@ class GroupRegistry:
             new_id=new_id,
         )
         self._config = config
+        self._topics = topics
 
     # --- members of the newer protocol --------------------------------------------------------------------------------
 
@@ -77,22 +79,51 @@ class GroupRegistry:
             self.consumer.check(request)
             if request.group_id in self.classic and request.member_epoch != 0:
                 raise _not_consumer(request.group_id)
-            return self.consumer.heartbeat(request, now_ms, convert=lambda: self._upgraded(request))
+            result = self.consumer.heartbeat(request, now_ms, convert=lambda: self._upgraded(request, now_ms))
         except GroupRefusedError as refusal:
             return HeartbeatResult(refusal.error, str(refusal))
+        if request.member_epoch < 0:
+            self._downgrade_if_classic(request.group_id, now_ms)
+        return result
 
-    def _upgraded(self, request: HeartbeatRequest) -> ConsumerGroup | None:
+    def _upgraded(self, request: HeartbeatRequest, now_ms: int) -> MixedGroup | None:
         """What becomes of a classic group that a member of the newer protocol joins; None for a new group.
 
         Raises:
             GroupRefusedError: it stays what it is.
         """
-        group_id = request.group_id
-        if group_id in self.classic:
-            if not self.classic.is_empty(group_id):
-                raise _not_consumer(group_id)
-            self.classic.forget(group_id)
-        return None
+        classic = self.classic.get(request.group_id)
+        if classic is None:
+            return None
+        if not classic.members:
+            self.classic.forget(classic.group_id)
+            return None
+        may_change = self._config.consumer_migration_policy.upgrades and classic.protocol_type == CONSUMERS
+        if not may_change or len(classic.members) >= self._config.consumer_max_size:
+            raise _not_consumer(classic.group_id)
+        if request.member_id in classic.members:
+            raise GroupRefusedError(
+                GroupError.FENCED_MEMBER_EPOCH, f"Member {request.member_id} speaks the classic protocol."
+            )
+        topics = self._topics()
+        members = members_of_classic(classic, topics)
+        group = MixedGroup(classic.group_id, self._config, self.changes)
+        group.adopt(classic.generation_id, members, topics, now_ms)
+        self.classic.forget(classic.group_id)
+        logger.info("group %r with %d classic members is a consumer group from now on", group.group_id, len(members))
+        return group
+
+    def _downgrade_if_classic(self, group_id: str, now_ms: int) -> None:
+        """Without members that need the newer protocol a group goes on as a classic one."""
+        group = self.consumer.get(group_id)
+        if group is None or not group.is_classic or not self._config.consumer_migration_policy.downgrades:
+            return
+        if len(group.members) > self._config.group_max_size:
+            return
+        members, generation_id = members_of_consumer(group, self._topics()), group.epoch
+        self.consumer.forget(group)
+        self.classic.adopt(group_id, generation_id, members, now_ms)
+        logger.info("group %r with %d members is a classic group from now on", group_id, len(members))
 
     def last_change_of(self, group_id: str) -> int:
         """The number of the latest change of a group, 0 for one that is gone or never was."""
@@ -111,32 +142,54 @@ class GroupRegistry:
         """The answer comes under `ticket`, now or when the rebalance is complete."""
         group = self.consumer.get(request.group_id)
         if group is not None and group.members:
-            refusal = JoinResult(GroupError.INCONSISTENT_GROUP_PROTOCOL, member_id=request.member_id)
-            self.classic.reply(Reply(ticket, refusal))
+            self.classic.reply(Reply(ticket, self._join_consumer(group, request, now_ms)))
             return
         if group is not None and not self.classic.join_error(request):
             self.consumer.forget(group)
         self.classic.join(ticket, request, now_ms)
 
+    def _join_consumer(self, group: MixedGroup, request: JoinRequest, now_ms: int) -> JoinResult:
+        error = self.classic.request_error(request)
+        if error:
+            return JoinResult(error, member_id=request.member_id)
+        try:
+            result = self.consumer.join(group, request, now_ms)
+        except GroupRefusedError as refusal:
+            return JoinResult(refusal.error, member_id=request.member_id)
+        # A static member may have been the last one that needed the newer protocol.
+        if request.group_instance_id is not None:
+            self._downgrade_if_classic(group.group_id, now_ms)
+        return result
+
     def sync(self, ticket: int, request: SyncRequest, now_ms: int) -> None:
         """The answer comes under `ticket`, now or when the leader's assignment is stored."""
-        if request.group_id in self.consumer:
-            self.classic.reply(Reply(ticket, SyncResult(GroupError.UNKNOWN_MEMBER_ID)))
-        else:
+        group = self.consumer.get(request.group_id)
+        if group is None:
             self.classic.sync(ticket, request, now_ms)
+            return
+        try:
+            result = self.consumer.sync(group, request, now_ms)
+        except GroupRefusedError as refusal:
+            result = SyncResult(refusal.error)
+        self.classic.reply(Reply(ticket, result))
 
     def heartbeat(
         self, group_id: str, generation_id: int, member_id: str, group_instance_id: str | None, now_ms: int
     ) -> GroupError:
-        if group_id in self.consumer:
-            return GroupError.UNKNOWN_MEMBER_ID
-        return self.classic.heartbeat(group_id, generation_id, member_id, group_instance_id, now_ms)
+        group = self.consumer.get(group_id)
+        if group is None:
+            return self.classic.heartbeat(group_id, generation_id, member_id, group_instance_id, now_ms)
+        try:
+            return self.consumer.classic_heartbeat(group, generation_id, member_id, group_instance_id, now_ms)
+        except GroupRefusedError as refusal:
+            return refusal.error
 
     def leave(self, group_id: str, members: Iterable[tuple[str, str | None]], now_ms: int) -> LeaveResult:
         group = self.consumer.get(group_id)
         if group is None:
             return self.classic.leave(group_id, members, now_ms)
         left = self.consumer.remove_members(group, members, now_ms)
+        self._downgrade_if_classic(group_id, now_ms)
         return LeaveResult(GroupError.NONE, [MemberLeft(*member, error) for member, error in left])
 
     def check_commit(
@@ -240,7 +293,8 @@ class GroupRegistry:
     def expire(self, now_ms: int) -> None:
         """Do everything that is due by now."""
         self.classic.expire(now_ms)
-        self.consumer.expire(now_ms)
+        for group_id in self.consumer.expire(now_ms):
+            self._downgrade_if_classic(group_id, now_ms)
 
     # --- what comes out, and the log ----------------------------------------------------------------------------------
 

@@ -45,20 +45,23 @@ def _uniform_for_equals(members: Sequence[Candidate], partitions: Mapping[UUID, 
     free = {topic_id: set(range(partitions[topic_id])) for topic_id in sorted(members[0].topics)}
     least, extra = divmod(sum(partitions[topic_id] for topic_id in free), len(members))
     kept: dict[str, dict[UUID, list[int]]] = {}
-    room: list[tuple[str, int]] = []
-    # Who has more than its share anyway is the one to have one more.
-    for member in sorted(members, key=lambda each: -sum(map(len, each.assigned.values()))):
-        quota = least + (extra > 0)
-        extra -= extra > 0
+    for member in members:
         own = kept[member.member_id] = {}
         for topic_id, assigned in member.assigned.items():
-            if quota and topic_id in free:
-                taken = sorted(assigned & free[topic_id])[:quota]
-                quota -= len(taken)
-                free[topic_id].difference_update(taken)
-                own[topic_id] = taken
+            if topic_id in free:
+                own[topic_id] = sorted(assigned & free[topic_id])
+                free[topic_id].difference_update(own[topic_id])
+    room: list[tuple[str, int]] = []
+    # Who has more than its share anyway is the one to have one more.
+    for member_id, own in sorted(kept.items(), key=lambda each: -sum(map(len, each[1].values()))):
+        quota = least + (extra > 0)
+        extra -= extra > 0
+        for topic_id, taken in own.items():
+            free[topic_id].update(taken[quota:])
+            del taken[quota:]
+            quota -= len(taken)
         if quota:
-            room.append((member.member_id, quota))
+            room.append((member_id, quota))
     rest = ((topic_id, partition) for topic_id, left in free.items() for partition in sorted(left))
     for member_id, quota in room:
         for _, (topic_id, partition) in zip(range(quota), rest, strict=False):

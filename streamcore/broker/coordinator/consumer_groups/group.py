@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING, Assignment, is_within
+from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING, Assignment, difference, is_within
 from streamcore.broker.coordinator.consumer_groups.assignors import ASSIGNORS, Candidate
 from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes, Kind, Value
 from streamcore.broker.coordinator.consumer_groups.messages import (
@@ -50,10 +50,12 @@ class ConsumerMember:
     current: CurrentAssignment = field(default_factory=CurrentAssignment)
     session_deadline_ms: int = NEVER
     rebalance_deadline_ms: int = NEVER  # to let go of what it has to let go of
+    join_deadline_ms: int = NEVER  # of a classic member that has to join again
+    sync_deadline_ms: int = NEVER  # and of one that has joined
 
     @property
     def deadline_ms(self) -> int:
-        return min(self.session_deadline_ms, self.rebalance_deadline_ms)
+        return min(self.session_deadline_ms, self.rebalance_deadline_ms, self.join_deadline_ms, self.sync_deadline_ms)
 
     @property
     def subscription(self) -> tuple[tuple[str, ...], str | None]:
@@ -119,6 +121,9 @@ class ConsumerGroup:
             )
         return found
 
+    def static_member_id(self, instance_id: str) -> str | None:
+        return self._static.get(instance_id)
+
     def static_member(self, instance_id: str) -> ConsumerMember:
         """
         Raises:
@@ -137,11 +142,7 @@ class ConsumerGroup:
         Raises:
             GroupRefusedError: nothing has changed.
         """
-        if len(self.members) >= self.config.consumer_max_size and member_id not in self.members:
-            raise GroupRefusedError(
-                GroupError.GROUP_MAX_SIZE_REACHED,
-                f"The consumer group has reached its maximum capacity of {self.config.consumer_max_size} members.",
-            )
+        self.check_room(member_id)
         known = self._known(request, member_id)
         metadata = _updated(known.metadata if known is not None else _NO_METADATA, request)
         had = known.current.assigned if known is not None else NOTHING
@@ -158,6 +159,17 @@ class ConsumerGroup:
             heartbeat_interval_ms=self.config.consumer_heartbeat_interval_ms,
             assignment=member.current.assigned if request.is_full or member.current.assigned != had else None,
         )
+
+    def check_room(self, member_id: str) -> None:
+        """
+        Raises:
+            GroupRefusedError: GROUP_MAX_SIZE_REACHED.
+        """
+        if len(self.members) >= self.config.consumer_max_size and member_id not in self.members:
+            raise GroupRefusedError(
+                GroupError.GROUP_MAX_SIZE_REACHED,
+                f"The consumer group has reached its maximum capacity of {self.config.consumer_max_size} members.",
+            )
 
     def _known(self, request: HeartbeatRequest, member_id: str) -> ConsumerMember | None:
         """The member that speaks, the one whose place it takes, or None for a new one."""
@@ -268,6 +280,15 @@ class ConsumerGroup:
         else:
             member.rebalance_deadline_ms = NEVER
 
+    def waits_for_others(self, member: ConsumerMember) -> bool:
+        """Whether somebody still has a partition that the member shall have."""
+        lacking = difference(self.target.get(member.member_id, NOTHING), member.current.assigned)
+        return any(
+            not self._is_free(topic_id, partition)
+            for topic_id, partitions in lacking.items()
+            for partition in partitions
+        )
+
     def _is_free(self, topic_id: UUID, partition: int) -> bool:
         return partition not in self._owners.get(topic_id, {})
 
@@ -337,6 +358,20 @@ class ConsumerGroup:
         change = Change(kind, self.group_id, name, value)
         self.apply(change)
         self.last_change = self._changes.add(change)
+
+    def put_member(self, member_id: str, metadata: MemberMetadata) -> None:
+        self._change(Kind.MEMBER, member_id, metadata)
+
+    def put_epoch(self, epoch: int, topics: Topics) -> None:
+        """A group that has been another one until now goes on from this epoch, and has its target."""
+        self._resolve(topics)
+        self._change(Kind.EPOCH, "", GroupEpoch(epoch, topics.hash_of(self.subscribed_topics())))
+        self._change(Kind.TARGET_EPOCH, "", epoch)
+
+    def put_assignment(self, member_id: str, epoch: int, assignment: Assignment) -> None:
+        """A member has, and shall have, this."""
+        self._change(Kind.TARGET, member_id, assignment)
+        self._change(Kind.CURRENT, member_id, CurrentAssignment(epoch, epoch, MemberState.STABLE, assignment))
 
     def apply(self, change: Change) -> None:
         """Be what a change makes of the group; also what it says when it is read back."""
@@ -420,8 +455,10 @@ class ConsumerGroup:
         for member_id in [name for name, member in self.members.items() if member.metadata is _NO_METADATA]:
             self._set_metadata(member_id, None)  # the log has lost what it wants
         for member in self.members.values():
-            member.session_deadline_ms = self.wake_at(now_ms + self.config.consumer_session_timeout_ms)
-            if member.current.state is MemberState.UNREVOKED_PARTITIONS:
+            classic = member.metadata.classic
+            session_ms = self.config.consumer_session_timeout_ms if classic is None else classic.session_timeout_ms
+            member.session_deadline_ms = self.wake_at(now_ms + session_ms)
+            if classic is None and member.current.state is MemberState.UNREVOKED_PARTITIONS:
                 member.rebalance_deadline_ms = self.wake_at(now_ms + member.metadata.rebalance_timeout_ms)
         if not self.members:
             self.rest(now_ms)

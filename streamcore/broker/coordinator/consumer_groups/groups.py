@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING
 from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes, Kind
-from streamcore.broker.coordinator.consumer_groups.group import ConsumerGroup, check_instance
+from streamcore.broker.coordinator.consumer_groups.group import check_instance
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
     ConsumerMemberDescription,
@@ -17,6 +17,7 @@ from streamcore.broker.coordinator.consumer_groups.messages import (
     HeartbeatRequest,
     HeartbeatResult,
 )
+from streamcore.broker.coordinator.consumer_groups.mixed_group import MixedGroup
 from streamcore.broker.coordinator.consumer_groups.reconciliation import (
     JOINING_EPOCH,
     LEAVING_EPOCH,
@@ -25,7 +26,13 @@ from streamcore.broker.coordinator.consumer_groups.reconciliation import (
 from streamcore.broker.coordinator.consumer_groups.topics import Topics, check_regex
 from streamcore.broker.coordinator.deadlines import Deadlines
 from streamcore.broker.coordinator.group_config import REQUEST_STRINGS_MAX_BYTES, GroupConfig
-from streamcore.broker.coordinator.group_messages import GroupError
+from streamcore.broker.coordinator.group_messages import (
+    GroupError,
+    JoinRequest,
+    JoinResult,
+    SyncRequest,
+    SyncResult,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,26 +61,26 @@ class ConsumerGroups:
         self._topics = topics
         self._offset_groups = offset_groups
         self._new_id = new_id
-        self._groups: dict[str, ConsumerGroup] = {}
+        self._groups: dict[str, MixedGroup] = {}
         self._members_bytes = 0
         self._deadlines = Deadlines()
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __iter__(self) -> Iterator[ConsumerGroup]:
+    def __iter__(self) -> Iterator[MixedGroup]:
         return iter(self._groups.values())
 
     def __contains__(self, group_id: object) -> bool:
         return group_id in self._groups
 
-    def get(self, group_id: str) -> ConsumerGroup | None:
+    def get(self, group_id: str) -> MixedGroup | None:
         return self._groups.get(group_id)
 
     # --- members ------------------------------------------------------------------------------------------------------
 
     def heartbeat(
-        self, request: HeartbeatRequest, now_ms: int, *, convert: Callable[[], ConsumerGroup | None]
+        self, request: HeartbeatRequest, now_ms: int, *, convert: Callable[[], MixedGroup | None]
     ) -> HeartbeatResult:
         """A member joins, is alive or leaves.
 
@@ -94,13 +101,49 @@ class ConsumerGroups:
                 raise GroupRefusedError(GroupError.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
             if self._members_bytes + request.strings_bytes > self._config.members_max_bytes:
                 raise GroupRefusedError(GroupError.COORDINATOR_NOT_AVAILABLE, "The members take too much memory.")
+            if group is None and (group := convert()) is not None:
+                self._groups[request.group_id] = group
+                self.settle(group, 0)
             if group is None:
-                group = convert() or ConsumerGroup(request.group_id, self._config, self._changes)
-            before = group.size_bytes if request.group_id in self._groups else 0
+                group = MixedGroup(request.group_id, self._config, self._changes)
+            before = group.size_bytes
             result = group.heartbeat(request, request.member_id or self._new_id(), topics, now_ms)
             self._groups[request.group_id] = group
         self.settle(group, before)
         return result
+
+    def join(self, group: MixedGroup, request: JoinRequest, now_ms: int) -> JoinResult:
+        """A classic member joins.
+
+        Raises:
+            GroupRefusedError
+        """
+        before = group.size_bytes
+        result = group.join(request, request.member_id or self._new_id(), self._topics(), now_ms)
+        self.settle(group, before)
+        return result
+
+    def sync(self, group: MixedGroup, request: SyncRequest, now_ms: int) -> SyncResult:
+        """A classic member fetches what it has.
+
+        Raises:
+            GroupRefusedError
+        """
+        try:
+            return group.sync(request, self._topics(), now_ms)
+        finally:
+            self.settle(group, group.size_bytes)
+
+    def classic_heartbeat(
+        self, group: MixedGroup, generation_id: int, member_id: str, instance_id: str | None, now_ms: int
+    ) -> GroupError:
+        """
+        Raises:
+            GroupRefusedError
+        """
+        error = group.classic_heartbeat(generation_id, member_id, instance_id, now_ms)
+        self.settle(group, group.size_bytes)
+        return error
 
     def check(self, request: HeartbeatRequest) -> None:
         """
@@ -144,7 +187,7 @@ class ConsumerGroups:
         return GroupError.ILLEGAL_GENERATION if is_classic else GroupError.STALE_MEMBER_EPOCH
 
     def remove_members(
-        self, group: ConsumerGroup, members: Iterable[tuple[str, str | None]], now_ms: int
+        self, group: MixedGroup, members: Iterable[tuple[str, str | None]], now_ms: int
     ) -> list[tuple[tuple[str, str | None], GroupError]]:
         """What the classic LeaveGroup asks for; by it, administrators remove members of either protocol.
 
@@ -211,7 +254,7 @@ class ConsumerGroups:
         self.forget(group)
         return GroupError.NONE
 
-    def forget(self, group: ConsumerGroup) -> None:
+    def forget(self, group: MixedGroup) -> None:
         """The group is gone, with its members and everything that is stored of it."""
         self._members_bytes -= group.size_bytes
         group.delete()
@@ -225,16 +268,16 @@ class ConsumerGroups:
         """When `expire` has something to do, at the earliest."""
         return self._deadlines.next_ms
 
-    def expire(self, now_ms: int) -> list[ConsumerGroup]:
+    def expire(self, now_ms: int) -> list[str]:
         """Do everything that is due by now; the groups that have lost members."""
-        shrunk: list[ConsumerGroup] = []
+        shrunk: list[str] = []
         for group_id in self._deadlines.due(now_ms):
             group = self._groups[group_id]
             before, members = group.size_bytes, len(group.members)
             group.expire(self._topics(), now_ms)
             if len(group.members) < members:
                 logger.info("group %r: %d members are gone", group_id, members - len(group.members))
-                shrunk.append(group)
+                shrunk.append(group_id)
             if group.is_expired(now_ms):
                 if group_id not in self._offset_groups():
                     self.forget(group)
@@ -244,7 +287,7 @@ class ConsumerGroups:
             self.settle(group, before)
         return shrunk
 
-    def settle(self, group: ConsumerGroup, bytes_before: int) -> None:
+    def settle(self, group: MixedGroup, bytes_before: int) -> None:
         self._members_bytes += group.size_bytes - bytes_before
         self._deadlines.schedule(group.group_id, group.wake_ms)
 
@@ -256,7 +299,7 @@ class ConsumerGroups:
         if group is None:
             if change.value is None:
                 return
-            group = self._groups[change.group_id] = ConsumerGroup(change.group_id, self._config, self._changes)
+            group = self._groups[change.group_id] = MixedGroup(change.group_id, self._config, self._changes)
         group.apply(change)
         if change.kind is Kind.EPOCH and change.value is None and not group.members:
             del self._groups[change.group_id]
