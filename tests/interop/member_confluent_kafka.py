@@ -1,15 +1,18 @@
 """A group member with confluent-kafka: prints each value, then commits; SIGTERM makes it leave.
 
 usage: member_confluent_kafka.py BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS HEARTBEAT_INTERVAL_MS
+       member_confluent_kafka.py BOOTSTRAP TOPIC GROUP consumer
+
+The second one follows the group protocol of KIP-848, in which the broker sets the times.
 """
 
 import signal
 import sys
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 
-def main(bootstrap: str, topic: str, group: str, session_timeout_ms: str, heartbeat_interval_ms: str) -> None:
+def main(bootstrap: str, topic: str, group: str, *protocol: str) -> None:
     stopping = False
 
     def stop(*_: object) -> None:
@@ -17,19 +20,29 @@ def main(bootstrap: str, topic: str, group: str, session_timeout_ms: str, heartb
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
+    if protocol == ("consumer",):
+        settings: dict[str, str | int] = {"group.protocol": "consumer"}
+    else:
+        session_timeout_ms, heartbeat_interval_ms = map(int, protocol)
+        settings = {"session.timeout.ms": session_timeout_ms, "heartbeat.interval.ms": heartbeat_interval_ms}
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": group,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
-            "session.timeout.ms": int(session_timeout_ms),
-            "heartbeat.interval.ms": int(heartbeat_interval_ms),
+            **settings,
         }
     )
     consumer.subscribe([topic])
     # A rebalance may take what was read before it is committed; then somebody else reads it again.
-    taken_away = {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}
+    taken_away = {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+    }
     while not stopping:
         records = consumer.consume(100, timeout=0.1)
         for record in records:
@@ -37,9 +50,13 @@ def main(bootstrap: str, topic: str, group: str, session_timeout_ms: str, heartb
                 raise SystemExit(str(record.error()))
             print(record.value().decode(), flush=True)
         if records:
-            for place in consumer.commit(asynchronous=False):
-                if place.error is not None and place.error.code() not in taken_away:
-                    raise SystemExit(str(place.error))
+            try:
+                errors = [place.error for place in consumer.commit(asynchronous=False)]
+            except KafkaException as exception:  # all of them had the same one
+                errors = [exception.args[0]]
+            for error in errors:
+                if error is not None and error.code() not in taken_away:
+                    raise SystemExit(str(error))
     consumer.close()
 
 

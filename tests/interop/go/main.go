@@ -2,10 +2,10 @@
 //
 //	franz-go-client check SUBJECT BOOTSTRAP NAME
 //	franz-go-client produce BOOTSTRAP TOPIC COUNT
-//	franz-go-client member BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS HEARTBEAT_INTERVAL_MS
+//	franz-go-client member BOOTSTRAP TOPIC GROUP [SESSION_TIMEOUT_MS HEARTBEAT_INTERVAL_MS]
 //
 // check does one thing and says what was wrong; NAME begins the names of the topics and groups that it makes. member
-// prints each value, then commits; SIGTERM makes it leave.
+// prints each value, then commits; SIGTERM makes it leave. Without times of its own it follows KIP-848.
 package main
 
 import (
@@ -34,8 +34,8 @@ func main() {
 		if err := produce(arguments[1], arguments[2], arguments[3]); err != nil {
 			fail(err)
 		}
-	case len(arguments) == 6 && arguments[0] == "member":
-		if err := member(arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]); err != nil {
+	case (len(arguments) == 4 || len(arguments) == 6) && arguments[0] == "member":
+		if err := member(arguments[1], arguments[2], arguments[3], arguments[4:]...); err != nil {
 			fail(err)
 		}
 	case len(arguments) == 1 && arguments[0] == "subjects":
@@ -43,7 +43,7 @@ func main() {
 			fmt.Println(name)
 		}
 	default:
-		fail(fmt.Errorf("usage: check SUBJECT BOOTSTRAP NAME | produce BOOTSTRAP TOPIC COUNT | member BOOTSTRAP TOPIC GROUP SESSION_MS HEARTBEAT_MS"))
+		fail(fmt.Errorf("usage: check SUBJECT BOOTSTRAP NAME | produce BOOTSTRAP TOPIC COUNT | member BOOTSTRAP TOPIC GROUP [SESSION_MS HEARTBEAT_MS]"))
 	}
 }
 

@@ -14,10 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-func member(bootstrap, topic, group, sessionTimeout, heartbeatInterval string) error {
+// Of this client's own: without it, the group protocol of KIP-848 is not used yet.
+const newerProtocol = "opt_in_kafka_next_gen_balancer_beta"
+
+// The times are the member's own in the classic protocol; without them it follows the newer one.
+func member(bootstrap, topic, group string, times ...string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	client, err := kgo.NewClient(
+	options := []kgo.Opt{
 		kgo.SeedBrokers(bootstrap),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumerGroup(group),
@@ -25,9 +29,16 @@ func member(bootstrap, topic, group, sessionTimeout, heartbeatInterval string) e
 		kgo.DisableAutoCommit(),
 		// Otherwise a partition could go to somebody else between reading its records and committing them.
 		kgo.BlockRebalanceOnPoll(),
-		kgo.SessionTimeout(milliseconds(sessionTimeout)),
-		kgo.HeartbeatInterval(milliseconds(heartbeatInterval)),
-	)
+	}
+	if len(times) == 2 {
+		options = append(options,
+			kgo.SessionTimeout(milliseconds(times[0])),
+			kgo.HeartbeatInterval(milliseconds(times[1])),
+		)
+	} else {
+		options = append(options, kgo.WithContext(context.WithValue(context.Background(), newerProtocol, true)))
+	}
+	client, err := kgo.NewClient(options...)
 	if err != nil {
 		return err
 	}
@@ -48,7 +59,8 @@ func member(bootstrap, topic, group, sessionTimeout, heartbeatInterval string) e
 			err := client.CommitRecords(context.Background(), records...)
 			// A rebalance may be under way; then somebody else reads these records again.
 			taken := errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.UnknownMemberID) ||
-				errors.Is(err, kerr.RebalanceInProgress)
+				errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.StaleMemberEpoch) ||
+				errors.Is(err, kerr.FencedMemberEpoch)
 			if err != nil && !taken {
 				return err
 			}
