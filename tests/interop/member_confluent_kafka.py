@@ -44,10 +44,14 @@ def main(bootstrap: str, topic: str, group: str, *protocol: str) -> None:
         KafkaError.FENCED_MEMBER_EPOCH,
     }
     while not stopping:
-        records = consumer.consume(100, timeout=0.1)
-        for record in records:
+        records = []
+        for record in consumer.consume(100, timeout=0.1):
             if record.error() is not None:
+                # A group that changes its protocol sends away who waits for a rebalance, to join anew.
+                if record.error().code() == KafkaError.REBALANCE_IN_PROGRESS:
+                    continue
                 raise SystemExit(str(record.error()))
+            records.append(record)
             print(record.value().decode(), flush=True)
         if records:
             try:

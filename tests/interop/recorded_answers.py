@@ -93,6 +93,17 @@ def join_group(title: str, wanted: Any, *, versions: tuple[int, ...] = (5, 9), *
     return Case(title, "join_group", versions, request | fields, wanted)
 
 
+def group_heartbeat(title: str, wanted: Any, *, versions: tuple[int, ...] = (0, 1), **fields: Any) -> Case:
+    """Of KIP-848, and a member that joins if nothing else is said."""
+    request = {"group_id": "$fresh-group", "member_id": "who", "member_epoch": 0, "rebalance_timeout": 10_000}
+    request |= {"subscribed_topic_names": ["$topic"], "topic_partitions": []}
+    return Case(title, "consumer_group_heartbeat", versions, request | fields, wanted)
+
+
+# What a member says that has joined, as long as nothing changes.
+JOINED = {"rebalance_timeout": -1, "subscribed_topic_names": None, "topic_partitions": None}
+
+
 def create_topics(
     title: str, topic: dict[str, Any], wanted: Any, *, versions: tuple[int, ...] = (2, 5, 7), **fields: Any
 ) -> Case:
@@ -314,6 +325,49 @@ CASES = [
     join_group("too long a session", ("invalid_session_timeout", -1, "", False, True, 0), session_timeout=10_000_000),
     join_group("no protocols", ("inconsistent_group_protocol", -1, "", False, True, 0), protocols=[]),
     join_group("no protocol type", ("inconsistent_group_protocol", -1, "", False, True, 0), protocol_type=""),
+    group_heartbeat("a first member", ("none", 1, 5000, [2])),
+    group_heartbeat("no member id", ("invalid_request", 0, 0, None), versions=(1,), member_id=""),
+    group_heartbeat("no member id, when the broker gave it", ("none", 1, 5000, [2]), versions=(0,), member_id=""),
+    group_heartbeat("no group id", ("invalid_request", 0, 0, None), group_id=""),
+    group_heartbeat("an empty instance id", ("invalid_request", 0, 0, None), instance_id=""),
+    group_heartbeat("an empty rack", ("invalid_request", 0, 0, None), rack_id=""),
+    group_heartbeat("no rebalance timeout", ("invalid_request", 0, 0, None), rebalance_timeout=-1),
+    group_heartbeat("no partitions", ("invalid_request", 0, 0, None), topic_partitions=None),
+    group_heartbeat(
+        "partitions before it has any",
+        ("invalid_request", 0, 0, None),
+        topic_partitions=[{"topic_id": NO_SUCH_ID, "partitions": [0]}],
+    ),
+    group_heartbeat("no subscription", ("invalid_request", 0, 0, None), subscribed_topic_names=None),
+    group_heartbeat("nothing subscribed to", ("none", 1, 5000, []), subscribed_topic_names=[]),
+    group_heartbeat("topics that are not there", ("none", 1, 5000, []), subscribed_topic_names=["$missing", "a/b", ""]),
+    group_heartbeat("an assignor of its own", ("unsupported_assignor", 0, 0, None), server_assignor="sticky"),
+    group_heartbeat("an empty assignor", ("unsupported_assignor", 0, 0, None), server_assignor=""),
+    group_heartbeat("the other assignor", ("none", 1, 5000, [2]), server_assignor="range"),
+    group_heartbeat("of a group that is not there", ("group_id_not_found", 0, 0, None), member_epoch=1, **JOINED),
+    group_heartbeat("it leaves what is not there", ("group_id_not_found", 0, 0, None), member_epoch=-1, **JOINED),
+    group_heartbeat("it leaves without an id", ("invalid_request", 0, 0, None), member_epoch=-1, member_id=""),
+    group_heartbeat("it leaves for a while and is not static", ("invalid_request", 0, 0, None), member_epoch=-2),
+    group_heartbeat("an epoch below all", ("invalid_request", 0, 0, None), member_epoch=-3),
+    *(
+        group_heartbeat(f"no expression: {regex}", ("invalid_regular_expression", 0, 0, None), versions=(1,), **fields)
+        for regex in ("(a", "a{1001}", "(?=a)", r"(a)\1", "a**", "[z-a]", r"\Z")
+        for fields in [{"subscribed_topic_names": None, "subscribed_topic_regex": regex}]
+    ),
+    Case(
+        "an empty one and one that is not there",
+        "consumer_group_describe",
+        (0, 1),
+        {"group_ids": ["", "$missing"]},
+        [("", "invalid_group_id", "", 0), ("$missing", "group_id_not_found", "", 0)],
+    ),
+    Case(
+        "one that is only offsets",
+        "consumer_group_describe",
+        (0, 1),
+        {"group_ids": ["$committed"]},
+        [("$committed", "group_id_not_found", "", 0)],
+    ),
     Case(
         "of an unknown member",
         "heartbeat",

@@ -92,6 +92,15 @@ SUMMARIES: dict[str, Callable[[Any], Any]] = {
         response.leader == response.member_id,
         len(response.members),
     ),
+    "consumer_group_heartbeat": lambda response: (
+        response.error_code,
+        response.member_epoch,
+        response.heartbeat_interval,
+        response.assignment and sorted(len(topic.partitions) for topic in response.assignment.topic_partitions),
+    ),
+    "consumer_group_describe": lambda response: sorted(
+        (group.group_id, group.error_code, group.group_state, len(group.members)) for group in response.groups
+    ),
     "heartbeat": lambda response: response.error_code,
     "sync_group": lambda response: response.error_code,
     "leave_group": lambda response: (
