@@ -1,8 +1,10 @@
 """Apache Kafka's own tool reads our files and has nothing to complain about."""
 
 import itertools
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from streamcore.log.directory import LogDirectory
 from streamcore.records.codec import encode
 from streamcore.records.compression import COMPRESSIONS
 from streamcore.types import InRecord, OutRecord
+from tests.broker.coordinator.consumer_groups.support import DrivenRegistry
 from tests.interop.kafka_jars import run_kafka
 from tests.log.support import clean, read_records, sent
 
@@ -195,3 +198,52 @@ def read_records_of(directory: Path, topic: str) -> list[InRecord]:
         return read_records(log_directory.log(topic, 0))
     finally:
         log_directory.close()
+
+
+def test_kafka_reads_what_is_stored_of_consumer_groups(tmp_path: Path) -> None:
+    """Every kind of record of both protocols' groups, and their tombstones, with Kafka's own decoder."""
+    driven = DrivenRegistry()
+    driven.set_topic("t", 4)
+    driven.join("new", ["t"], regex="t.*", instance="i", rack="r", assignor="range")
+    driven.classic_join("old")
+    driven.heartbeat("new", 1)
+    driven.join("gone")
+    driven.heartbeat("gone", -1)
+    log_directory = LogDirectory.open(str(tmp_path))
+    log_directory.create_topic("__consumer_offsets", 1, {"message.timestamp.after.max.ms": str(1 << 60)})
+    records: list[OutRecord] = [(key, value, START_MS, ()) for key, value in driven.log]
+    log_directory.log("__consumer_offsets", 0).append_as_leader(encode(records))
+    log_directory.close()
+    output = run_kafka(DUMP, "--offsets-decoder", "--files", ",".join(files(tmp_path, ".log")))
+    assert not [line for line in output.splitlines() if COMPLAINT.search(line)], output[-3000:]
+    found = [
+        (json.loads(key), None if value == "<DELETE>" else json.loads(value))
+        for key, value in re.findall(r"key: (\{.*?\}\}) payload: (<DELETE>|\{.*\})$", output, re.MULTILINE)
+    ]
+    assert len(found) == len(driven.log), output[-3000:]
+    by_type: dict[int, list[tuple[Any, Any]]] = {}
+    for key, value in found:
+        by_type.setdefault(int(key["type"]), []).append((key["data"], value and value["data"]))
+    assert set(by_type) == {3, 5, 6, 7, 8, 16}
+    assert by_type[3][-1][0] == {"groupId": "g"}
+    assert by_type[3][-1][1]["epoch"] == driven.group().epoch
+    assert by_type[3][-1][1]["metadataHash"] not in (0, None)
+    members = {key["memberId"]: value for key, value in by_type[5]}
+    assert members["gone"] is None
+    assert {name: members["new"][name] for name in ("instanceId", "rackId", "clientId", "serverAssignor")} == {
+        "instanceId": "i",
+        "rackId": "r",
+        "clientId": "client",
+        "serverAssignor": "range",
+    }
+    assert (members["new"]["subscribedTopicNames"], members["new"]["subscribedTopicRegex"]) == (["t"], "t.*")
+    assert members["old"]["classicMemberMetadata"]["sessionTimeoutMs"] == 10_000
+    assert [name["name"] for name in members["old"]["classicMemberMetadata"]["supportedProtocols"]] == ["range"]
+    assert by_type[6][-1][1] == {"assignmentEpoch": driven.group().target_epoch}
+    (topic,) = {key["memberId"]: value for key, value in by_type[7]}["old"]["topicPartitions"]
+    assert {("t", partition) for partition in topic["partitions"]} == driven.target("old")
+    current = {key["memberId"]: value for key, value in by_type[8]}["new"]
+    assert (current["memberEpoch"], current["previousMemberEpoch"], current["state"]) == (1, 1, 1)
+    assert current["partitionsPendingRevocation"][0]["partitions"] == [2, 3]
+    ((key, value),) = by_type[16]
+    assert (key, value["topics"]) == ({"groupId": "g", "regularExpression": "t.*"}, ["t"])
