@@ -24,6 +24,7 @@ public final class Client {
         ConsumerChecks.register(checks);
         GroupChecks.register(checks);
         AdminChecks.register(checks);
+        TransactionChecks.register(checks);
         return checks;
     }
 
