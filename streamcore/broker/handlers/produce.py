@@ -117,7 +117,19 @@ async def _check_transaction(
                 transactions.check_write(transactional_id, header.producer_id, header.producer_epoch, tp)
             except TransactionRefusedError as error:
                 refusals[tp] = _refusal(error, version)
+            else:
+                if version >= _ADDED_FROM and _misses_records(broker, tp, header):
+                    refusals[tp] = ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     return refusals
+
+
+def _misses_records(broker: "Broker", tp: TP, header: BatchHeader) -> bool:
+    """Whether a producer that the partition does not know begins in the middle.
+
+    With a new epoch for each transaction, sequences begin at 0 in each of them (KIP-890).
+    """
+    log = broker.node.directory.logs.get(tp)
+    return log is not None and header.base_sequence != 0 and header.producer_id not in log.producers.producers
 
 
 def _refusal(error: TransactionRefusedError, version: int) -> int:
