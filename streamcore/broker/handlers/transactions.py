@@ -119,8 +119,7 @@ def _topic_results(topics: Any, codes: dict[TP, int]) -> list[Any]:
 
 
 async def add_offsets_to_txn(broker: "Broker", request: Any, context: Context) -> Any:
-    if not request.group_id:
-        return _AddOffsets.Response(error_code=ErrorCode.INVALID_GROUP_ID)
+    # The group's name is looked at when its offsets come, as in Kafka.
     try:
         await broker.transactions.add_partitions(
             request.transactional_id, request.producer_id, request.producer_epoch, [OFFSETS_TP], CLIENT_VERSION
