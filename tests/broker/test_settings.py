@@ -178,3 +178,22 @@ def test_the_cleaner_can_be_switched_off(tmp_path: Path) -> None:
             assert not server.broker.node.config.cleaner
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"group.consumer.session.timeout.ms": 6000}, "group.consumer.session.timeout.ms=6000 is outside"),
+        ({"group.consumer.heartbeat.interval.ms": 20_000}, "group.consumer.heartbeat.interval.ms=20000 is outside"),
+        (
+            {"group.consumer.max.heartbeat.interval.ms": 60_000, "group.consumer.heartbeat.interval.ms": 50_000},
+            "must be less than group.consumer.session.timeout.ms",
+        ),
+        ({"group.consumer.assignors": "uniform,sticky"}, "uniform, range"),
+        ({"group.consumer.assignors": ""}, "uniform, range"),
+        ({"group.consumer.migration.policy": "sometimes"}, "bidirectional"),
+    ],
+)
+def test_times_and_assignors_of_consumer_groups_are_checked(given: dict[str, object], what: str) -> None:
+    with pytest.raises(InvalidConfigError, match=what):
+        BrokerConfig.parse(given)

@@ -272,7 +272,6 @@ class GroupCoordinator:
             return HeartbeatResult(self._refusal)
         if self._unstored:
             # Nothing more is decided before what has been is safe.
-            self._writes_due.set()
             if not await self._changes_stored(self._groups.changes.last_number):
                 return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
         before = self._groups.changes.last_number
@@ -405,9 +404,10 @@ class GroupCoordinator:
             # One that is too large must not take the others with it; those that were stored before it are so twice.
             for record in records:
                 await self._try(persist, [record])
-        self._unstored = changes if error is GroupError.COORDINATOR_NOT_AVAILABLE else []
-        if not error:
-            self._stored_number = number
+        if error is GroupError.COORDINATOR_NOT_AVAILABLE:
+            self._unstored = changes
+        else:
+            self._unstored, self._stored_number = [], number
         for wait in [wait for wait in self._change_waits if wait[0] <= number]:
             self._change_waits.discard(wait)
             if not wait[1].done():
@@ -417,6 +417,8 @@ class GroupCoordinator:
         """Wait until a change, and all before it, are in the log; False where they have not got there."""
         if number <= self._stored_number:
             return True
+        if self._unstored:
+            self._writes_due.set()
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._change_waits.add((number, stored))
         return await stored

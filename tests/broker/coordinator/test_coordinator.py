@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 import pytest
 
+from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING
+from streamcore.broker.coordinator.consumer_groups.messages import HeartbeatRequest
+from streamcore.broker.coordinator.consumer_groups.records import decode_change
 from streamcore.broker.coordinator.coordinator import GroupCoordinator
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import GroupError, JoinResult, SyncResult
 from streamcore.broker.coordinator.group_records import decode_group_key
 from streamcore.clock import ManualClock
 from streamcore.errors import LogOfflineError, RecordTooLargeError, StreamcoreError
+from streamcore.protocol.consumer_protocol import Subscription, encode_subscription
 from streamcore.types import Headers, OutRecord
 from tests.transport.virtual_loop import run_virtually
 
@@ -35,13 +39,18 @@ class Log:
         self.takes_s = 0.0
         self.error: StreamcoreError | None = None
         self.refused_group: str | None = None
+        self.refused_consumer_group: str | None = None
 
     async def persist(self, records: Sequence[OutRecord]) -> None:
         self.calls += 1
         await asyncio.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
-        if self.refused_group in [decode_group_key(key or b"") for key, _, _, _ in records]:
+        if self.refused_consumer_group in [
+            change.group_id for key, value, _, _ in records if (change := decode_change(key or b"", value)) is not None
+        ]:
+            raise RecordTooLargeError("too large")
+        if self.refused_group and self.refused_group in [decode_group_key(key or b"") for key, _, _, _ in records]:
             raise RecordTooLargeError("too large")
         for key, value, timestamp_ms, _ in records:
             self.records.append(Stored(len(self.records), timestamp_ms, key, value))
@@ -196,6 +205,98 @@ def test_a_group_that_is_too_large_for_the_log_does_not_harm_another() -> None:
         joined = [await join(coordinator, group_id=name) for name in names]
         synced = await asyncio.gather(*(sync(coordinator, *pair) for pair in zip(joined, names, strict=True)))
         assert [result.error_code for result in synced] == [E.UNKNOWN_SERVER_ERROR, E.NONE]
+        await coordinator.stop()
+
+    run_virtually(run())
+
+
+def heartbeat(member_id: str, epoch: int, group_id: str = "g") -> HeartbeatRequest:
+    return HeartbeatRequest(
+        group_id=group_id,
+        member_id=member_id,
+        member_epoch=epoch,
+        client_id="c",
+        client_host="/h",
+        rebalance_timeout_ms=60_000,
+        topic_names=("t",),
+        owned=NOTHING,
+    )
+
+
+def test_a_heartbeat_returns_when_what_it_changed_is_stored_and_at_once_otherwise() -> None:
+    async def run() -> None:
+        log = Log()
+        log.takes_s = 0.5
+        coordinator = await started(log)
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        joined = await asyncio.gather(*(coordinator.consumer_heartbeat(heartbeat(name, 0)) for name in "abc"))
+        assert [result.error_code for result in joined] == [E.NONE] * 3
+        assert 0.5 <= loop.time() - before < 1.1
+        assert log.calls <= 2, "what came up meanwhile went together"
+        before = loop.time()
+        assert (await coordinator.consumer_heartbeat(heartbeat("c", 3))).error_code == E.NONE
+        assert loop.time() == before
+        await coordinator.stop()
+        coordinator = await started(log)
+        assert len(coordinator.describe_consumer("g").members) == 3
+        assert (await coordinator.consumer_heartbeat(heartbeat("c", 3))).error_code == E.NONE
+        await asyncio.sleep(46)
+        assert coordinator.is_empty("g")
+        await coordinator.stop()
+
+    run_virtually(run())
+
+
+@pytest.mark.parametrize("error", [LogOfflineError("the disk is full"), None])
+def test_while_the_log_fails_no_more_is_decided_and_nothing_is_lost(error: StreamcoreError | None) -> None:
+    async def run() -> None:
+        log = Log()
+        coordinator = await started(log)
+        assert (await coordinator.consumer_heartbeat(heartbeat("a", 0))).error_code == E.NONE
+        log.error, log.takes_s = error, 0.0 if error else 1000.0
+        assert (await coordinator.consumer_heartbeat(heartbeat("b", 0))).error_code == E.COORDINATOR_NOT_AVAILABLE
+        for name in ("a", "c"):
+            result = await coordinator.consumer_heartbeat(heartbeat(name, 1 if name == "a" else 0))
+            assert result.error_code == E.COORDINATOR_NOT_AVAILABLE
+        assert [member.member_id for member in coordinator.describe_consumer("g").members] == ["a", "b"]
+        log.error, log.takes_s = None, 0.0
+        assert (await coordinator.consumer_heartbeat(heartbeat("b", 2))).error_code == E.NONE
+        before = coordinator.describe_consumer("g")
+        await coordinator.stop()
+        coordinator = await started(log)
+        assert coordinator.describe_consumer("g") == before
+        await coordinator.stop()
+
+    run_virtually(run())
+
+
+def test_a_member_that_is_too_large_for_the_log_does_not_harm_another() -> None:
+    async def run() -> None:
+        log = Log()
+        log.refused_consumer_group = "large"
+        coordinator = await started(log)
+        await asyncio.gather(*(coordinator.consumer_heartbeat(heartbeat("a", 0, name)) for name in ("large", "small")))
+        await coordinator.stop()
+        coordinator = await started(log)
+        assert [group.group_id for group in coordinator.list_groups()] == ["small"]
+        await coordinator.stop()
+
+    run_virtually(run())
+
+
+def test_a_classic_members_join_to_a_consumer_group_waits_for_the_log_too() -> None:
+    async def run() -> None:
+        log = Log()
+        coordinator = await started(log)
+        await coordinator.consumer_heartbeat(heartbeat("a", 0))
+        metadata = encode_subscription(Subscription(("t",)))
+        log.error = LogOfflineError("the disk is full")
+        fields = ("g", "old", None, "c", "/h", 10_000, 60_000, "consumer", [("range", metadata)], False)
+        assert (await coordinator.join(*fields)).error_code == E.COORDINATOR_NOT_AVAILABLE
+        log.error = None
+        assert (await coordinator.consumer_heartbeat(heartbeat("a", 1))).error_code == E.NONE
+        assert (await coordinator.join(*fields)).error_code == E.NONE
         await coordinator.stop()
 
     run_virtually(run())
