@@ -12,6 +12,7 @@ from streamcore.broker.coordinator.consumer_groups.changes import Change, Change
 from streamcore.broker.coordinator.consumer_groups.groups import ConsumerGroups, not_found
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
+    ConsumerGroupState,
     GroupRefusedError,
     HeartbeatRequest,
     HeartbeatResult,
@@ -274,7 +275,7 @@ class GroupRegistry:
     def tally(self) -> GroupTally:
         """How many there are, by state; groups that are only offsets are empty ones."""
         classic = self.classic.tally()
-        by_state = Counter(classic.by_state)
+        by_state = Counter(dict.fromkeys(ConsumerGroupState, 0) | dict(classic.by_state))
         by_state.update(group.state for group in self.consumer)
         members = sum(len(group.members) for group in self.consumer)
         return GroupTally(by_state, classic.members + members, classic.generations + self.changes.group_epochs)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING
 from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes, Kind
-from streamcore.broker.coordinator.consumer_groups.group import check_instance
+from streamcore.broker.coordinator.consumer_groups.group import check_instance, size_of
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
     ConsumerMemberDescription,
@@ -25,7 +25,11 @@ from streamcore.broker.coordinator.consumer_groups.reconciliation import (
 )
 from streamcore.broker.coordinator.consumer_groups.topics import Topics, check_regex
 from streamcore.broker.coordinator.deadlines import Deadlines
-from streamcore.broker.coordinator.group_config import REQUEST_STRINGS_MAX_BYTES, GroupConfig
+from streamcore.broker.coordinator.group_config import (
+    MEMBER_OVERHEAD_BYTES,
+    REQUEST_STRINGS_MAX_BYTES,
+    GroupConfig,
+)
 from streamcore.broker.coordinator.group_messages import (
     GroupError,
     JoinRequest,
@@ -99,8 +103,7 @@ class ConsumerGroups:
         else:
             if group is None and request.member_epoch != JOINING_EPOCH:
                 raise GroupRefusedError(GroupError.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
-            if self._members_bytes + request.strings_bytes > self._config.members_max_bytes:
-                raise GroupRefusedError(GroupError.COORDINATOR_NOT_AVAILABLE, "The members take too much memory.")
+            self._check_memory(group, request)
             if group is None and (group := convert()) is not None:
                 self._groups[request.group_id] = group
                 self.settle(group, 0)
@@ -111,6 +114,17 @@ class ConsumerGroups:
             self._groups[request.group_id] = group
         self.settle(group, before)
         return result
+
+    def _check_memory(self, group: MixedGroup | None, request: HeartbeatRequest) -> None:
+        if request.topic_names is None and request.topic_regex is None:
+            return
+        member = group.members.get(request.member_id) if group is not None else None
+        freed_bytes = size_of(member.metadata) if member is not None else 0
+        more_bytes = MEMBER_OVERHEAD_BYTES + request.strings_bytes - freed_bytes
+        is_too_much = self._members_bytes + more_bytes > self._config.members_max_bytes
+        if is_too_much or (group is None and len(self._groups) >= self._config.groups_max):
+            logger.warning("a member of group %r is refused: the groups take too much memory", request.group_id)
+            raise GroupRefusedError(GroupError.COORDINATOR_NOT_AVAILABLE, "The groups take too much memory.")
 
     def join(self, group: MixedGroup, request: JoinRequest, now_ms: int) -> JoinResult:
         """A classic member joins.

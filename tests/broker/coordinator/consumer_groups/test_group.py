@@ -175,8 +175,18 @@ def test_more_memory_than_the_node_has_for_groups_is_not_taken() -> None:
     driven = DrivenRegistry(GroupConfig(members_max_bytes=3000))
     assert driven.join("a", ["x" * 1000]).error_code == E.NONE
     assert driven.join("b", ["x" * 1000]).error_code == E.COORDINATOR_NOT_AVAILABLE
+    assert driven.heartbeat("a", 1, topics=["x" * 1900]).error_code == E.NONE
+    assert driven.heartbeat("a", 2, topics=["x" * 2100]).error_code == E.COORDINATOR_NOT_AVAILABLE
+    assert driven.heartbeat("a", 2).error_code == E.NONE, "who has its place keeps it"
     assert driven.heartbeat("a", -1).error_code == E.NONE
     assert driven.join("b", ["x" * 1000]).error_code == E.NONE
+
+
+def test_more_groups_than_the_node_takes_are_refused() -> None:
+    driven = DrivenRegistry(GroupConfig(groups_max=1))
+    assert driven.join("a").error_code == E.NONE
+    assert driven.join("b", group_id="other").error_code == E.COORDINATOR_NOT_AVAILABLE
+    assert driven.join("b").error_code == E.NONE
 
 
 # --- static members ---------------------------------------------------------------------------------------------------
