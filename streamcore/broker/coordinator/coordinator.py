@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from streamcore.broker.coordinator.consumer_groups.changes import Change
+from streamcore.broker.coordinator.consumer_groups.change_writer import ChangeWriter
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
     HeartbeatRequest,
     HeartbeatResult,
 )
-from streamcore.broker.coordinator.consumer_groups.records import decode_change, encode_change
+from streamcore.broker.coordinator.consumer_groups.records import decode_change
 from streamcore.broker.coordinator.consumer_groups.topics import Topics
 from streamcore.broker.coordinator.group_config import GroupConfig
 from streamcore.broker.coordinator.group_messages import (
@@ -75,15 +75,13 @@ class GroupCoordinator:
         self._groups = GroupRegistry(self.config, topics, offset_groups=offset_groups)
         self._joins: dict[int, asyncio.Future[JoinResult]] = {}  # who waits, by ticket
         self._syncs: dict[int, asyncio.Future[SyncResult]] = {}
-        self._unstored: list[Change] = []  # of consumer groups, what the log has refused; it is tried again
-        self._stored_number = 0  # of the latest change that is in the log
-        self._change_waits: set[tuple[int, asyncio.Future[bool]]] = set()  # by the number of the change
         self._last_ticket = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._refusal = GroupError.COORDINATOR_LOAD_IN_PROGRESS
         self._writer: asyncio.Task[None] | None = None
         self._writes_due = asyncio.Event()
+        self._changes = ChangeWriter(self._groups.changes, self._writes_due.set)
         self._all_written = asyncio.Event()
         self._all_written.set()
 
@@ -185,7 +183,7 @@ class GroupCoordinator:
         finally:
             del self._joins[ticket]
         # In a consumer group nothing waits for others, but what has changed is to be safe.
-        if not await self._changes_stored(self._groups.last_change_of(group_id)):
+        if not await self._changes.stored(self._groups.last_change_of(group_id)):
             return JoinResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE, member_id=member_id)
         return result
 
@@ -270,17 +268,15 @@ class GroupCoordinator:
         """A member of the newer protocol joins, is alive or leaves; returns when what has changed by it is stored."""
         if self._refusal:
             return HeartbeatResult(self._refusal)
-        if self._unstored:
-            # Nothing more is decided before what has been is safe.
-            if not await self._changes_stored(self._groups.changes.last_number):
-                return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
+        if not await self._changes.is_well():
+            return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
         before = self._groups.changes.last_number
         result = self._groups.consumer_heartbeat(request, self._now_ms())
         number = self._groups.changes.last_number
         if number == before:
             number = self._groups.last_change_of(request.group_id)
         self._deliver()
-        if not await self._changes_stored(number):
+        if not await self._changes.stored(number):
             return HeartbeatResult(self._refusal or GroupError.COORDINATOR_NOT_AVAILABLE)
         return result
 
@@ -342,8 +338,7 @@ class GroupCoordinator:
         if self._persist is None:
             for write in self._groups.take_writes():
                 self._groups.written(write, GroupError.NONE, self._now_ms())
-            self._groups.changes.take()
-            self._stored_number = self._groups.changes.last_number
+            self._changes.drop()
         elif self._groups.has_writes:
             self._all_written.clear()
             self._writes_due.set()
@@ -382,7 +377,7 @@ class GroupCoordinator:
             await self._writes_due.wait()
             self._writes_due.clear()
             # First these: a group that has become a consumer group has both kinds until the other is taken back.
-            await self._store_changes(persist)
+            await self._changes.write(lambda records: self._try(persist, records), self._clock.now_ms())
             now_ms = self._clock.now_ms()
             writes = [_stamped(write, now_ms) for write in self._groups.take_writes()]
             errors = await self._store(persist, writes)
@@ -391,37 +386,6 @@ class GroupCoordinator:
             self._deliver()
             if not self._groups.has_writes:
                 self._all_written.set()
-
-    async def _store_changes(self, persist: Persist) -> None:
-        """Store everything that has happened to consumer groups, in its order; whoever waits for it is answered."""
-        changes = self._unstored + self._groups.changes.take()
-        if not changes:
-            return
-        number, now_ms = self._groups.changes.last_number, self._clock.now_ms()
-        records = [encode_change(change, now_ms) for change in changes]
-        error = await self._try(persist, records)
-        if error is GroupError.UNKNOWN_SERVER_ERROR:
-            # One that is too large must not take the others with it; those that were stored before it are so twice.
-            for record in records:
-                await self._try(persist, [record])
-        if error is GroupError.COORDINATOR_NOT_AVAILABLE:
-            self._unstored = changes
-        else:
-            self._unstored, self._stored_number = [], number
-        for wait in [wait for wait in self._change_waits if wait[0] <= number]:
-            self._change_waits.discard(wait)
-            if not wait[1].done():
-                wait[1].set_result(not error)
-
-    async def _changes_stored(self, number: int) -> bool:
-        """Wait until a change, and all before it, are in the log; False where they have not got there."""
-        if number <= self._stored_number:
-            return True
-        if self._unstored:
-            self._writes_due.set()
-        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._change_waits.add((number, stored))
-        return await stored
 
     async def _store(self, persist: Persist, writes: list[Write]) -> list[GroupError]:
         now_ms = self._clock.now_ms()

@@ -1,19 +1,11 @@
-"""One consumer group as a state machine: heartbeats, topics and times in, answers and changes out.
+"""One consumer group as a state machine: heartbeats, topics and times in, answers and changes out."""
 
-What a group is follows from its changes alone, which are applied as they are made and again when they are read back.
-"""
-
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
-from uuid import UUID
 
-from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING, Assignment, difference, is_within
+from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING, Assignment, is_within
 from streamcore.broker.coordinator.consumer_groups.assignors import ASSIGNORS, Candidate
-from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes, Kind, Value
+from streamcore.broker.coordinator.consumer_groups.changes import Kind
 from streamcore.broker.coordinator.consumer_groups.messages import (
-    ConsumerGroupState,
     GroupEpoch,
     GroupRefusedError,
     HeartbeatRequest,
@@ -28,111 +20,23 @@ from streamcore.broker.coordinator.consumer_groups.reconciliation import (
     MemberState,
     next_step,
 )
+from streamcore.broker.coordinator.consumer_groups.stored_group import (
+    NO_METADATA,
+    NO_TOPICS_YET,
+    ConsumerMember,
+    StoredGroup,
+    check_instance,
+)
 from streamcore.broker.coordinator.consumer_groups.topics import Topics, matching
 from streamcore.broker.coordinator.deadlines import NEVER
 from streamcore.broker.coordinator.group_config import (
     EMPTY_GROUP_RETENTION_MS,
-    MEMBER_OVERHEAD_BYTES,
-    GroupConfig,
 )
 from streamcore.broker.coordinator.group_messages import GroupError
 
-_NO_METADATA: Final = MemberMetadata(None, None, "", "", (), None, -1, None)
-_NO_TOPICS_YET: Final = -1  # a revision that no topics have
 
-
-@dataclass(slots=True)
-class ConsumerMember:
-    """One consumer: what it is, how far it has come, and until when it has to be heard of."""
-
-    member_id: str
-    metadata: MemberMetadata = _NO_METADATA
-    current: CurrentAssignment = field(default_factory=CurrentAssignment)
-    session_deadline_ms: int = NEVER
-    rebalance_deadline_ms: int = NEVER  # to let go of what it has to let go of
-    join_deadline_ms: int = NEVER  # of a classic member that has to join again
-    sync_deadline_ms: int = NEVER  # and of one that has joined
-
-    @property
-    def deadline_ms(self) -> int:
-        return min(self.session_deadline_ms, self.rebalance_deadline_ms, self.join_deadline_ms, self.sync_deadline_ms)
-
-    @property
-    def subscription(self) -> tuple[tuple[str, ...], str | None]:
-        return self.metadata.topic_names, self.metadata.topic_regex or None
-
-
-class ConsumerGroup:
-    """The members of one group, its epochs, and who has and who shall have which partitions."""
-
-    def __init__(self, group_id: str, config: GroupConfig, changes: Changes) -> None:
-        self.group_id = group_id
-        self.config = config
-        self.epoch = 0
-        self.target_epoch = 0
-        self.members: dict[str, ConsumerMember] = {}
-        self.target: dict[str, Assignment] = {}
-        self.wake_ms = NEVER  # nothing here is due before
-        self.size_bytes = 0
-        self.last_change = 0  # the number of the latest change that was made here
-        self._changes = changes
-        self._static: dict[str, str] = {}
-        # Who has a partition, or may still have it: nobody else is given it.
-        self._owners: dict[UUID, dict[int, str]] = {}
-        self._retention_deadline_ms = NEVER  # counts while there is no member
-        self._topics_hash = 0
-        self._regexes: dict[str, ResolvedRegex] = {}
-        self._seen_revision = _NO_TOPICS_YET
-        self._seen_names: frozenset[str] = frozenset()
-        self._subscriptions: Counter[tuple[tuple[str, ...], str | None]] = Counter()
-        self._assignors: Counter[str] = Counter()
-
-    # --- what others see ----------------------------------------------------------------------------------------------
-
-    @property
-    def state(self) -> ConsumerGroupState:
-        if not self.members:
-            return ConsumerGroupState.EMPTY
-        if self.epoch > self.target_epoch:
-            return ConsumerGroupState.ASSIGNING
-        if all(member.current.is_at(self.target_epoch) for member in self.members.values()):
-            return ConsumerGroupState.STABLE
-        return ConsumerGroupState.RECONCILING
-
-    @property
-    def assignor(self) -> str:
-        """What most members ask for, of those that ask."""
-        asked = self._assignors.most_common(1)
-        return asked[0][0] if asked else self.config.consumer_assignors[0]
-
-    def subscribed_topics(self) -> set[str]:
-        """The names of all topics that somebody subscribes to, whether they exist or not."""
-        return {name for subscription in self._subscriptions for name in self._topics_of(subscription)}
-
-    def member(self, member_id: str) -> ConsumerMember:
-        """
-        Raises:
-            GroupRefusedError: UNKNOWN_MEMBER_ID.
-        """
-        found = self.members.get(member_id)
-        if found is None:
-            raise GroupRefusedError(
-                GroupError.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member of group {self.group_id}."
-            )
-        return found
-
-    def static_member_id(self, instance_id: str) -> str | None:
-        return self._static.get(instance_id)
-
-    def static_member(self, instance_id: str) -> ConsumerMember:
-        """
-        Raises:
-            GroupRefusedError: UNKNOWN_MEMBER_ID.
-        """
-        member_id = self._static.get(instance_id)
-        if member_id is None:
-            raise GroupRefusedError(GroupError.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
-        return self.members[member_id]
+class ConsumerGroup(StoredGroup):
+    """One group, as its members speak to it."""
 
     # --- members that are alive ---------------------------------------------------------------------------------------
 
@@ -144,7 +48,7 @@ class ConsumerGroup:
         """
         self.check_room(member_id)
         known = self._known(request, member_id)
-        metadata = _updated(known.metadata if known is not None else _NO_METADATA, request)
+        metadata = _updated(known.metadata if known is not None else NO_METADATA, request)
         had = known.current.assigned if known is not None else NOTHING
         if known is not None and request.member_epoch == JOINING_EPOCH and request.instance_id is not None:
             self.replace(known, member_id)
@@ -229,10 +133,10 @@ class ConsumerGroup:
         wanted = {regex for _, regex in self._subscriptions if regex is not None}
         for regex in self._regexes.keys() - wanted:
             self._change(Kind.REGEX, regex, None)
-        came = topics.names - self._seen_names if self._seen_revision != _NO_TOPICS_YET else topics.names
+        came = topics.names - self._seen_names if self._seen_revision != NO_TOPICS_YET else topics.names
         for regex in wanted:
             known = self._regexes.get(regex)
-            if known is None or self._seen_revision == _NO_TOPICS_YET:
+            if known is None or self._seen_revision == NO_TOPICS_YET:
                 found = matching(regex, topics.names)
             elif self._seen_revision == topics.revision:
                 continue
@@ -242,11 +146,6 @@ class ConsumerGroup:
             if known is None or known.topics != tuple(sorted(found)):
                 self._change(Kind.REGEX, regex, ResolvedRegex(tuple(sorted(found)), topics.revision))
         self._seen_revision, self._seen_names = topics.revision, topics.names
-
-    def _topics_of(self, subscription: tuple[tuple[str, ...], str | None]) -> Sequence[str]:
-        names, regex = subscription
-        resolved = self._regexes.get(regex) if regex is not None else None
-        return names if resolved is None else (*names, *resolved.topics)
 
     def _bump(self, topics_hash: int) -> None:
         self._change(Kind.EPOCH, "", GroupEpoch(self.epoch + 1, topics_hash))
@@ -279,18 +178,6 @@ class ConsumerGroup:
             member.rebalance_deadline_ms = self.wake_at(now_ms + member.metadata.rebalance_timeout_ms)
         else:
             member.rebalance_deadline_ms = NEVER
-
-    def waits_for_others(self, member: ConsumerMember) -> bool:
-        """Whether somebody still has a partition that the member shall have."""
-        lacking = difference(self.target.get(member.member_id, NOTHING), member.current.assigned)
-        return any(
-            not self._is_free(topic_id, partition)
-            for topic_id, partitions in lacking.items()
-            for partition in partitions
-        )
-
-    def _is_free(self, topic_id: UUID, partition: int) -> bool:
-        return partition not in self._owners.get(topic_id, {})
 
     # --- members that go ----------------------------------------------------------------------------------------------
 
@@ -331,10 +218,6 @@ class ConsumerGroup:
         """Whether nobody has been here for so long that the group can go."""
         return not self.members and self._retention_deadline_ms <= now_ms
 
-    def _drop(self, member_id: str) -> None:
-        for kind in (Kind.CURRENT, Kind.TARGET, Kind.MEMBER):
-            self._change(kind, member_id, None)
-
     def expire(self, topics: Topics, now_ms: int) -> None:
         """Forget members of whom nothing was heard for too long, or who do not let go of what they have to."""
         late = [member.member_id for member in self.members.values() if member.deadline_ms <= now_ms]
@@ -352,12 +235,7 @@ class ConsumerGroup:
         self._change(Kind.TARGET_EPOCH, "", None)
         self._change(Kind.EPOCH, "", None)
 
-    # --- changes ------------------------------------------------------------------------------------------------------
-
-    def _change(self, kind: Kind, name: str, value: Value | None) -> None:
-        change = Change(kind, self.group_id, name, value)
-        self.apply(change)
-        self.last_change = self._changes.add(change)
+    # --- other lives --------------------------------------------------------------------------------------------------
 
     def put_member(self, member_id: str, metadata: MemberMetadata) -> None:
         self._change(Kind.MEMBER, member_id, metadata)
@@ -373,87 +251,12 @@ class ConsumerGroup:
         self._change(Kind.TARGET, member_id, assignment)
         self._change(Kind.CURRENT, member_id, CurrentAssignment(epoch, epoch, MemberState.STABLE, assignment))
 
-    def apply(self, change: Change) -> None:
-        """Be what a change makes of the group; also what it says when it is read back."""
-        name, value = change.name, change.value
-        match change.kind:
-            case Kind.EPOCH:
-                assert value is None or isinstance(value, GroupEpoch)
-                self.epoch, self._topics_hash = value or GroupEpoch(0)
-            case Kind.TARGET_EPOCH:
-                assert value is None or isinstance(value, int)
-                self.target_epoch = value or 0
-            case Kind.TARGET:
-                if value is None:
-                    self.target.pop(name, None)
-                else:
-                    assert not isinstance(value, int | tuple)
-                    self.target[name] = value
-            case Kind.REGEX:
-                if value is None:
-                    self._regexes.pop(name, None)
-                else:
-                    assert isinstance(value, ResolvedRegex)
-                    self._regexes[name] = value
-            case Kind.MEMBER:
-                assert value is None or isinstance(value, MemberMetadata)
-                self._set_metadata(name, value)
-            case Kind.CURRENT:
-                assert value is None or isinstance(value, CurrentAssignment)
-                self._set_current(name, value or CurrentAssignment())
-
-    def _set_metadata(self, member_id: str, metadata: MemberMetadata | None) -> None:
-        member = self.members.get(member_id)
-        if member is not None:
-            self._count(member, -1)
-            instance_id = member.metadata.instance_id
-            if instance_id is not None and self._static.get(instance_id) == member_id:
-                del self._static[instance_id]
-        if metadata is None:
-            self._set_current(member_id, CurrentAssignment())
-            self.members.pop(member_id, None)
-            return
-        if member is None:
-            member = self.members[member_id] = ConsumerMember(member_id)
-        member.metadata = metadata
-        if metadata.instance_id is not None:
-            self._static[metadata.instance_id] = member_id
-        self._count(member, 1)
-
-    def _count(self, member: ConsumerMember, one: int) -> None:
-        self.size_bytes += one * size_of(member.metadata)
-        self._subscriptions[member.subscription] += one
-        if not self._subscriptions[member.subscription]:
-            del self._subscriptions[member.subscription]
-        if member.metadata.assignor is not None:
-            self._assignors[member.metadata.assignor] += one
-            if not self._assignors[member.metadata.assignor]:
-                del self._assignors[member.metadata.assignor]
-
-    def _set_current(self, member_id: str, current: CurrentAssignment) -> None:
-        member = self.members.get(member_id)
-        if member is None:
-            if current == CurrentAssignment():
-                return
-            member = self.members[member_id] = ConsumerMember(member_id)
-            self._count(member, 1)
-        for assignment in (member.current.assigned, member.current.revoking):
-            for topic_id, partitions in assignment.items():
-                owners = self._owners.get(topic_id, {})
-                for partition in partitions:
-                    if owners.get(partition) == member_id:
-                        del owners[partition]
-                if not owners:
-                    self._owners.pop(topic_id, None)
-        for assignment in (current.assigned, current.revoking):
-            for topic_id, partitions in assignment.items():
-                self._owners.setdefault(topic_id, {}).update(dict.fromkeys(partitions, member_id))
-        member.current = current
-
     def start(self, now_ms: int) -> None:
         """A group that was read back is in use from now on: its members have their times from now on."""
-        for member_id in [name for name, member in self.members.items() if member.metadata is _NO_METADATA]:
-            self._set_metadata(member_id, None)  # the log has lost what it wants
+        for member_id in [name for name, member in self.members.items() if member.metadata is NO_METADATA]:
+            # The log has lost what it wants.
+            self._set_metadata(member_id, None)
+            self.target.pop(member_id, None)
         for member in self.members.values():
             classic = member.metadata.classic
             session_ms = self.config.consumer_session_timeout_ms if classic is None else classic.session_timeout_ms
@@ -462,22 +265,6 @@ class ConsumerGroup:
                 member.rebalance_deadline_ms = self.wake_at(now_ms + member.metadata.rebalance_timeout_ms)
         if not self.members:
             self.rest(now_ms)
-
-    def wake_at(self, deadline_ms: int) -> int:
-        self.wake_ms = min(self.wake_ms, deadline_ms)
-        return deadline_ms
-
-
-def check_instance(member: ConsumerMember, member_id: str, instance_id: str) -> None:
-    """
-    Raises:
-        GroupRefusedError: FENCED_INSTANCE_ID, another one has this static member's place.
-    """
-    if member.member_id != member_id:
-        raise GroupRefusedError(
-            GroupError.FENCED_INSTANCE_ID,
-            f"Static member {member_id} with instance id {instance_id} was fenced by member {member.member_id}.",
-        )
 
 
 def _check_epoch(current: CurrentAssignment, request: HeartbeatRequest) -> None:
@@ -505,15 +292,4 @@ def _updated(before: MemberMetadata, request: HeartbeatRequest) -> MemberMetadat
         request.topic_regex if request.topic_regex is not None else before.topic_regex,
         request.rebalance_timeout_ms if request.rebalance_timeout_ms >= 0 else before.rebalance_timeout_ms,
         request.assignor if request.assignor is not None else before.assignor,
-    )
-
-
-def size_of(metadata: MemberMetadata) -> int:
-    """What a member takes in memory, about, without its assignment."""
-    protocols = metadata.classic.protocols if metadata.classic is not None else ()
-    return (
-        MEMBER_OVERHEAD_BYTES
-        + sum(map(len, metadata.topic_names))
-        + len(metadata.topic_regex or "")
-        + sum(len(name) + len(data) for name, data in protocols)
     )

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 from streamcore.broker.coordinator.consumer_groups.assignment import NOTHING
 from streamcore.broker.coordinator.consumer_groups.changes import Change, Changes, Kind
-from streamcore.broker.coordinator.consumer_groups.group import check_instance, size_of
 from streamcore.broker.coordinator.consumer_groups.messages import (
     ConsumerGroupDescription,
     ConsumerMemberDescription,
@@ -23,6 +22,7 @@ from streamcore.broker.coordinator.consumer_groups.reconciliation import (
     LEAVING_EPOCH,
     STATIC_LEAVING_EPOCH,
 )
+from streamcore.broker.coordinator.consumer_groups.stored_group import check_instance, size_of
 from streamcore.broker.coordinator.consumer_groups.topics import Topics, check_regex
 from streamcore.broker.coordinator.deadlines import Deadlines
 from streamcore.broker.coordinator.group_config import (

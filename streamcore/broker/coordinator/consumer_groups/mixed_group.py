@@ -8,9 +8,10 @@ from collections import Counter
 from typing import NamedTuple
 
 from streamcore.broker.coordinator.consumer_groups.assignment import Assignment, assignment_of
-from streamcore.broker.coordinator.consumer_groups.group import ConsumerGroup, ConsumerMember, check_instance
+from streamcore.broker.coordinator.consumer_groups.group import ConsumerGroup
 from streamcore.broker.coordinator.consumer_groups.messages import ClassicMember, GroupRefusedError, MemberMetadata
 from streamcore.broker.coordinator.consumer_groups.reconciliation import MemberState
+from streamcore.broker.coordinator.consumer_groups.stored_group import ConsumerMember, check_instance
 from streamcore.broker.coordinator.consumer_groups.topics import Topics
 from streamcore.broker.coordinator.deadlines import NEVER
 from streamcore.broker.coordinator.group_messages import (
