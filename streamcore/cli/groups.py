@@ -97,8 +97,11 @@ async def describe(session: Session, name: str) -> None:
         return
     if info is not None:
         assignor = f", assignor {info.assignor}" if info.assignor else ""
+        epoch = f", epoch {info.epoch}" if info.epoch is not None else ""
         node = f", coordinator node {info.listed.coordinator}"
-        click.echo(f"{info.listed.state or 'Unknown state'}{assignor}{node}, {plural(len(info.members), 'member')}")
+        click.echo(
+            f"{info.listed.state or 'Unknown state'}{assignor}{epoch}{node}, {plural(len(info.members), 'member')}"
+        )
     rows = [
         (
             tp.topic,
@@ -124,11 +127,13 @@ def _print_members(info: "GroupInfo") -> None:
             member.host,
             member.instance_id or "-",
             member.member_id,
+            *(() if info.epoch is None else (member.epoch,)),
             ", ".join(map(str, member.assigned)) or "-",
         )
         for member in info.members
     ]
-    print_table(["client", "host", "instance", "member", "assigned"], rows)
+    epoch = [] if info.epoch is None else ["epoch"]
+    print_table(["client", "host", "instance", "member", *epoch, "assigned"], rows, right=epoch)
 
 
 async def _late(
@@ -157,24 +162,35 @@ async def _group_info(session: Session, name: str) -> "GroupInfo | None":
 
 def _group_json(info: "GroupInfo | None") -> dict[str, Any]:
     if info is None:
-        return {"state": None, "assignor": None, "coordinator": None, "members": None}
+        return {
+            "state": None, "type": None, "assignor": None, "epoch": None, "coordinator": None, "members": None,
+        }  # fmt: skip
     members = [
         {
             "member_id": member.member_id,
             "instance_id": member.instance_id,
             "client_id": member.client_id,
             "host": member.host,
-            "assigned": [{"topic": tp.topic, "partition": tp.partition} for tp in member.assigned],
+            "epoch": member.epoch,
+            "topic_regex": member.topic_regex,
+            "assigned": _places(member.assigned),
+            "target": _places(member.target) if member.target is not None else None,
         }
         for member in info.members
     ]
     listed = info.listed
     return {
         "state": listed.state,
+        "type": listed.type,
         "assignor": info.assignor or None,
+        "epoch": info.epoch,
         "coordinator": listed.coordinator,
         "members": members,
     }
+
+
+def _places(tps: Sequence[TP]) -> list[dict[str, Any]]:
+    return [{"topic": tp.topic, "partition": tp.partition} for tp in tps]
 
 
 @groups.command("reset")

@@ -110,6 +110,10 @@ class MemberInfo(NamedTuple):
     host: str
     topics: tuple[str, ...]  # subscribed, as far as they are known
     assigned: tuple[TP, ...]
+    # Of the newer protocol; None where a group has none
+    epoch: int | None = None  # of the group, up to which the member has followed
+    topic_regex: str | None = None  # beside the topics
+    target: tuple[TP, ...] | None = None  # what it shall have
 
 
 class GroupInfo(NamedTuple):
@@ -119,6 +123,7 @@ class GroupInfo(NamedTuple):
     assignor: str  # or protocol; empty while nothing is agreed
     members: tuple[MemberInfo, ...]
     problem: str | None  # why the members are not known
+    epoch: int | None = None  # how often a group of the newer protocol has changed
 
 
 class Administration:
@@ -268,17 +273,23 @@ def _consumer(group: ListedGroup, answer: Any) -> GroupInfo:
             member.client_id,
             member.client_host.lstrip("/"),
             tuple(member.subscribed_topic_names),
-            tuple(
-                sorted(
-                    TP(topic.topic_name, partition)
-                    for topic in member.assignment.topic_partitions
-                    for partition in topic.partitions
-                )
-            ),
+            _partitions_of(member.assignment),
+            member.member_epoch,
+            member.subscribed_topic_regex or None,
+            _partitions_of(member.target_assignment),
         )
         for member in answer.members
     )
-    return GroupInfo(group._replace(state=answer.group_state), answer.assignor_name, _in_order(members), None)
+    listed = group._replace(state=answer.group_state)
+    return GroupInfo(listed, answer.assignor_name, _in_order(members), None, answer.group_epoch)
+
+
+def _partitions_of(assignment: Any) -> tuple[TP, ...]:
+    return tuple(
+        sorted(
+            TP(topic.topic_name, partition) for topic in assignment.topic_partitions for partition in topic.partitions
+        )
+    )
 
 
 def _in_order(members: Iterable[MemberInfo]) -> tuple[MemberInfo, ...]:

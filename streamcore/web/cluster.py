@@ -285,6 +285,7 @@ def _described(info: GroupInfo, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
         "type": listed.type,
         "protocol_type": listed.protocol_type,
         "assignor": info.assignor,
+        "epoch": info.epoch,
         "coordinator": listed.coordinator,
         "members": len(info.members),
         "partitions": len(rows),
@@ -297,15 +298,22 @@ def _described(info: GroupInfo, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def _member(member: MemberInfo, lag: int) -> dict[str, Any]:
-    assigned: dict[str, list[int]] = {}
-    for tp in member.assigned:
-        assigned.setdefault(tp.topic, []).append(tp.partition)
     return {
         "member_id": member.member_id,
         "instance_id": member.instance_id,
         "client_id": member.client_id,
         "host": member.host,
         "topics": member.topics,
-        "assigned": assigned,
+        "topic_regex": member.topic_regex,
+        "epoch": member.epoch,
+        "assigned": _by_topic(member.assigned),
+        "target": _by_topic(member.target) if member.target is not None else None,
         "lag": lag,
     }
+
+
+def _by_topic(tps: Sequence[TP]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for tp in tps:
+        found.setdefault(tp.topic, []).append(tp.partition)
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 from streamcore.clock import Clock
 from streamcore.errors import BrokerUnreachableError
@@ -19,6 +20,7 @@ MEMBERS = 40
 LONG = "a-member-id-that-goes-on-and-on-" * 3
 HOSTILE_GROUP = '<img src=x onerror="window.hit=1">/ä b'
 GROUPS = ["billing", HOSTILE_GROUP, "idle", *(f"team-{number:02}" for number in range(30))]
+NEWER_GROUP = "team-07"  # follows KIP-848; its second member has not let go of what the first one shall have
 END = 1000
 DOWN = 3  # the node that does not answer
 
@@ -103,7 +105,7 @@ class FakeAsker:
                 group_id=name,
                 protocol_type="consumer",
                 group_state="Empty" if name == "idle" else "Stable",
-                group_type="classic",
+                group_type="consumer" if name == NEWER_GROUP else "classic",
             )
             for index, name in enumerate(GROUPS)
             if 1 + index % 2 == node_id
@@ -123,6 +125,37 @@ class FakeAsker:
                 for name in request.groups
             ]
         )
+
+    def ConsumerGroupDescribe(self, api: Any, request: Any, node_id: int | None) -> Any:
+        assert request.group_ids == [NEWER_GROUP]
+        shares = [([0, 1], [0, 1, 2]), ([2, 3], [3])]
+        members = [
+            api.Member(
+                member_id=f"{LONG}{number}",
+                instance_id=None,
+                member_epoch=5 - number,
+                client_id=f"reader-{number}",
+                client_host=f"/10.1.0.{number}",
+                subscribed_topic_names=["events"],
+                subscribed_topic_regex="ev.*" if number == 0 else None,
+                assignment=self._assignment(api, assigned),
+                target_assignment=self._assignment(api, target),
+            )
+            for number, (assigned, target) in enumerate(shares)
+        ]
+        group = api.DescribedGroup(
+            group_id=NEWER_GROUP,
+            group_state="Reconciling",
+            group_epoch=5,
+            assignment_epoch=5,
+            assignor_name="uniform",
+            members=members,
+        )
+        return api.Response(groups=[group])
+
+    def _assignment(self, api: Any, partitions: list[int]) -> Any:
+        topic = api.TopicPartitions(topic_id=UUID(int=1), topic_name="events", partitions=partitions)
+        return api.Assignment(topic_partitions=[topic])
 
     def _member(self, api: Any, number: int) -> Any:
         share = [TP("events", p) for p in range(number * 25, number * 25 + 25)]

@@ -16,7 +16,7 @@ from streamcore.types import TP
 from streamcore.web.broker_site import BrokerSite
 from streamcore.web.server import create_web
 from tests.web.asgi_client import Client
-from tests.web.fake_cluster import CONNECTIONS, GROUPS, HOSTILE_GROUP, MEMBERS, FakeTransport
+from tests.web.fake_cluster import CONNECTIONS, GROUPS, HOSTILE_GROUP, MEMBERS, NEWER_GROUP, FakeTransport
 from tests.web.fake_worker import FakeWorker
 
 
@@ -124,6 +124,21 @@ def test_a_group_is_described_by_member_and_partition(client: Client) -> None:
         "topic": "events", "partition": 900, "committed_offset": None, "log_end_offset": 1000, "lag": None,
         "lag_ms": None, "member_id": found["partition_rows"][5]["member_id"], "client_id": "reader-36",
     }  # fmt: skip
+
+
+def test_a_group_of_the_newer_protocol_shows_epochs_and_who_shall_have_what(client: Client) -> None:
+    found = client.get(f"/api/cluster/group?name={NEWER_GROUP}").json()
+    assert (found["state"], found["type"], found["assignor"], found["epoch"]) == (
+        "Reconciling", "consumer", "uniform", 5,
+    )  # fmt: skip
+    first, second = found["member_rows"]
+    assert (first["epoch"], first["topics"], first["topic_regex"]) == (5, ["events"], "ev.*")
+    assert (first["assigned"], first["target"]) == ({"events": [0, 1]}, {"events": [0, 1, 2]})
+    assert (second["epoch"], second["assigned"], second["target"]) == (4, {"events": [2, 3]}, {"events": [3]})
+    classic = client.get("/api/cluster/group?name=billing").json()
+    assert (classic["epoch"], classic["member_rows"][0]["epoch"], classic["member_rows"][0]["target"]) == (
+        None, None, None,
+    )  # fmt: skip
 
 
 def test_a_group_that_is_not_there_is_404(client: Client) -> None:

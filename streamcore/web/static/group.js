@@ -23,11 +23,17 @@ const again = poll(async () => {
   render(main, page());
 });
 
+/** How far a member has followed the group, and whether it still has to let go of partitions or gets more. */
+function epoch(m) {
+  const follows = JSON.stringify(m.assigned) === JSON.stringify(m.target);
+  return h("span", { title: follows ? "it has what it shall have" : "it is on its way to what it shall have" }, `${m.epoch}${follows ? "" : " …"}`);
+}
+
 function page() {
   const path = crumbs(h("a", { href: "/cluster" }, "Cluster"), h("a", { href: "/groups" }, "Groups"), clean(name));
   if (!group) return [path, problem ? empty(`Nothing is known of ${clean(name)}`, clean(problem)) : h("p", { class: "dim" }, "Asking the cluster …")];
   const g = group;
-  const facts = [g.type && `${g.type} protocol`, g.assignor && `assignor ${clean(g.assignor)}`, g.coordinator >= 0 && `coordinator: node ${g.coordinator}`];
+  const facts = [g.type && `${g.type} protocol`, g.epoch !== null && `epoch ${g.epoch}`, g.assignor && `assignor ${clean(g.assignor)}`, g.coordinator >= 0 && `coordinator: node ${g.coordinator}`];
   return [
     path,
     head(clean(g.group), state(g), h("span", { class: "dim" }, facts.filter(Boolean).join(" · "))),
@@ -39,6 +45,7 @@ function page() {
             { title: "client", cls: "name", cell: (m) => clean(m.client_id) || h("span", { class: "dim" }, "no name") },
             { title: "host", cls: "name wide", cell: (m) => h("span", { class: "mono" }, clean(m.host)) },
             { title: "assigned", cls: "name", cell: (m) => assigned(m) },
+            ...(g.epoch === null ? [] : [{ title: "epoch", cls: "n", cell: (m) => epoch(m) }]),
             { title: "lag", cls: "n", cell: (m) => count(m.lag) },
             { title: "instance id", cls: "name wide", cell: (m) => (m.instance_id ? clean(m.instance_id) : "–") },
             { title: "member id", cls: "wide", cell: (m) => h("span", { class: "mono long", title: clean(m.member_id) }, middle(clean(m.member_id), 44)) },
