@@ -1,8 +1,11 @@
-"""Consumers that come, hang, leave, restart and are slow at random, while answers are lost or late and topics change.
+"""Consumers that come, hang, leave, restart and are slow at random, while answers are lost or late and topics change;
+some of them speak the classic protocol within the group.
 
 Whatever happens, no partition is owned by two members. Once things are calm, everybody has what it shall have: all
 partitions are with somebody who subscribes to them, and evenly where all subscribe to the same.
 """
+
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,14 +14,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from streamcore.broker.coordinator.consumer_groups.assignment import (
     NOTHING,
     Assignment,
+    difference,
     union,
 )
 from streamcore.broker.coordinator.consumer_groups.messages import ConsumerGroupState, HeartbeatRequest, HeartbeatResult
+from streamcore.broker.coordinator.consumer_groups.mixed_group import partitions_of
+from streamcore.broker.coordinator.group_config import MigrationPolicy
 from streamcore.broker.coordinator.group_messages import GroupError
-from tests.broker.coordinator.consumer_groups.support import REBALANCE_MS, SESSION_MS, DrivenRegistry
+from streamcore.protocol.consumer_protocol import decode_assignment
+from tests.broker.coordinator.consumer_groups.support import CONFIG, REBALANCE_MS, SESSION_MS, DrivenRegistry
 
 E = GroupError
-HEARTBEAT_MS = 5000
+HEARTBEAT_MS = 2500
 TOPICS = ["t", "u", "vv"]
 SUBSCRIPTIONS: list[tuple[tuple[str, ...], str | None]] = [
     (("t",), None),
@@ -28,7 +35,7 @@ SUBSCRIPTIONS: list[tuple[tuple[str, ...], str | None]] = [
     ((), "t|vv"),
     (("t",), "u"),
 ]
-CALM_ROUNDS = 60  # of a heartbeat's interval each: more than a session and a rebalance of what is dead
+CALM_ROUNDS = 120  # of a heartbeat's interval each: more than a session and a rebalance of what is dead
 numbers = st.integers(0, 7)
 
 
@@ -41,6 +48,7 @@ class Client:
         self.is_slow = False  # it does not let go of anything
         self.is_hung = False  # it sends nothing
         self.answer: HeartbeatResult | None = None  # on its way
+        self.is_classic = False
         self.forget()
 
     def forget(self) -> None:
@@ -49,26 +57,35 @@ class Client:
         self.owned: Assignment = NOTHING
         self.given: Assignment = NOTHING  # by the latest answer
         self.says_all = True
+        self.phase = "join"  # then "sync" and "member", of a classic one
 
 
 class GroupsUnderFire(RuleBasedStateMachine):
     @initialize(
         partitions=st.lists(st.integers(1, 5), min_size=2, max_size=2),
         clients=st.lists(
-            st.tuples(st.sampled_from([None, "i", "j"]), st.sampled_from(SUBSCRIPTIONS)), min_size=1, max_size=4
+            st.tuples(st.sampled_from([None, "i", "j"]), st.sampled_from(SUBSCRIPTIONS)), min_size=1, max_size=3
         ),
+        classic=st.integers(0, 2),
     )
     def begin(
-        self, partitions: list[int], clients: list[tuple[str | None, tuple[tuple[str, ...], str | None]]]
+        self,
+        partitions: list[int],
+        clients: list[tuple[str | None, tuple[tuple[str, ...], str | None]]],
+        classic: int,
     ) -> None:
-        self.driven = DrivenRegistry()
+        # With a way back the classic members would be a classic group in the end, which has a model of its own.
+        self.driven = DrivenRegistry(replace(CONFIG, consumer_migration_policy=MigrationPolicy.UPGRADE))
         for name, count in zip(TOPICS, partitions, strict=False):
             self.driven.set_topic(name, count)
         self.clients: list[Client] = []
         self.made = 0
         for instance, subscription in clients:
             self.a_client_starts(instance, subscription)
-        self.all_go_on(4)
+        self.all_go_on(1)
+        for _ in range(classic):
+            self.a_classic_client_starts(("t", "u"))
+        self.all_go_on(6)
 
     # --- what consumers do --------------------------------------------------------------------------------------------
 
@@ -78,11 +95,17 @@ class GroupsUnderFire(RuleBasedStateMachine):
             self.made += 1
             self.clients.append(Client(f"m{self.made}", instance, subscription))
 
+    @rule(names=st.sampled_from([names for names, regex in SUBSCRIPTIONS if regex is None]))
+    def a_classic_client_starts(self, names: tuple[str, ...]) -> None:
+        if len(self.clients) < 6:
+            self.clients.append(Client("", None, (names, None)))
+            self.clients[-1].is_classic = True
+
     @rule(number=numbers, is_lost=st.booleans())
     def a_client_asks(self, number: int, is_lost: bool) -> None:
         if self.clients:
             client = self.clients[number % len(self.clients)]
-            self._ask(client)
+            self._ask(client, is_lost=is_lost)
             if is_lost:
                 client.answer, client.says_all = None, True
 
@@ -103,7 +126,10 @@ class GroupsUnderFire(RuleBasedStateMachine):
         if self.clients:
             client = self.clients.pop(number % len(self.clients))
             epoch = -2 if client.instance is not None and is_static_leave else -1
-            if client.epoch > 0 and not client.is_hung:
+            if client.is_classic:
+                self.driven.registry.leave("g", [(client.member_id, None)], self.driven.now_ms)
+                self.driven.store()
+            elif client.epoch > 0 and not client.is_hung:
                 self.driven.heartbeat(client.member_id, epoch, instance=client.instance)
 
     @rule(number=numbers, is_orderly=st.booleans())
@@ -134,7 +160,9 @@ class GroupsUnderFire(RuleBasedStateMachine):
     ) -> None:
         if self.clients:
             client = self.clients[number % len(self.clients)]
-            client.subscription, client.says_all = subscription, True
+            names, regex = subscription
+            client.subscription = (names or ("t",), None) if client.is_classic else (names, regex)
+            client.says_all, client.phase = True, "join"
 
     # --- what else happens --------------------------------------------------------------------------------------------
 
@@ -207,7 +235,7 @@ class GroupsUnderFire(RuleBasedStateMachine):
                 self._ask(client)
                 self._hear(client)
             self._pass_time(HEARTBEAT_MS, beat=False)
-        if not self.clients:
+        if not any(not client.is_classic for client in self.clients):
             return
         group = self.driven.group()
         assert group.state is ConsumerGroupState.STABLE, self.driven.registry.consumer.describe("g")
@@ -242,8 +270,11 @@ class GroupsUnderFire(RuleBasedStateMachine):
         known = self.driven.group().members
         return [client for client in self.clients if client.epoch > 0 and client.member_id in known]
 
-    def _ask(self, client: Client) -> None:
+    def _ask(self, client: Client, *, is_lost: bool = False) -> None:
         if client.is_hung or client.answer is not None:
+            return
+        if client.is_classic:
+            self._ask_classic(client, is_lost)
             return
         names, regex = client.subscription
         is_full = client.says_all or client.epoch == 0
@@ -264,6 +295,36 @@ class GroupsUnderFire(RuleBasedStateMachine):
             self.driven.now_ms,
         )
         self.driven.store()
+
+    def _ask_classic(self, client: Client, is_lost: bool) -> None:
+        """A cooperative consumer's next request; it is answered at once or not at all."""
+        if "g" not in self.driven.registry.consumer or not self.driven.group().members:
+            client.forget()  # it would begin a classic group
+            return
+        error = E.NONE
+        if client.phase == "join" and not client.is_slow:
+            owned = self.driven.named(client.owned)
+            joined = self.driven.classic_join(client.member_id, client.subscription[0], owned=owned)
+            assert joined is not None
+            error = GroupError(joined.error_code)
+            if not is_lost and not error:
+                client.member_id, client.epoch, client.phase = joined.member_id, joined.generation_id, "sync"
+        elif client.phase == "sync":
+            synced = self.driven.classic_sync(client.member_id, client.epoch)
+            assert synced is not None
+            error = GroupError(synced.error_code)
+            if not is_lost and not error:
+                given = partitions_of(decode_assignment(synced.assignment), self.driven.topics)
+                client.phase = "join" if difference(client.owned, given) else "member"
+                client.owned = given
+        elif client.phase == "member":
+            error = self.driven.classic_heartbeat(client.member_id, client.epoch)
+        if error is E.REBALANCE_IN_PROGRESS:
+            client.phase = "join"
+        elif error and not is_lost:
+            assert error in (E.UNKNOWN_MEMBER_ID, E.ILLEGAL_GENERATION), error
+            client.forget()
+            client.member_id = ""
 
     def _hear(self, client: Client) -> None:
         answer, client.answer = client.answer, None
