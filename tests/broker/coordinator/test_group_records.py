@@ -2,7 +2,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcore.broker.coordinator.group_messages import GroupMetadata, StoredMember
@@ -92,6 +92,7 @@ def test_garbage_is_corrupt_or_passed_over_and_nothing_else(garbage: bytes) -> N
             decode_group("g", struct.pack(">h", version) + garbage)
 
 
+@settings(deadline=None)
 @given(groups, st.data())
 def test_a_value_that_was_cut_is_corrupt(group: GroupMetadata, data: st.DataObject) -> None:
     value = encode_group(group, NOW_MS)[1]
