@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,18 +19,26 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() /
 _DOWNLOAD_SECONDS_MAX: Final = 900
 _TOOL_JVM: Final = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
-_POM: Final = f"""\
+# What Maven is asked for: group, artifact, version, and a classifier where it is not the artifact itself.
+_TOOLS: Final = (
+    ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION, ""),
+    ("org.apache.kafka", "kafka-tools", KAFKA_VERSION, ""),
+    ("org.apache.logging.log4j", "log4j-core", LOG4J_VERSION, ""),
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_VERSION, ""),
+)
+_STREAMS: Final = (
+    ("org.apache.kafka", "kafka-streams", KAFKA_VERSION, ""),
+    ("org.apache.kafka", "kafka-streams", KAFKA_VERSION, "test"),
+    ("org.apache.kafka", "kafka-clients", KAFKA_VERSION, "test"),
+)
+_POM: Final = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>streamcore.tests</groupId>
   <artifactId>kafka</artifactId>
   <version>1</version>
   <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>{LOG4J_VERSION}</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>{LOG4J_VERSION}</version></dependency>
-  </dependencies>
+{}  </dependencies>
 </project>
 """
 
@@ -43,15 +52,24 @@ def missing(what: str) -> NoReturn:
 
 def kafka_classpath() -> str:
     """Kafka's jars and what they need, downloaded if they are not in the cache yet."""
+    return _classpath(f"kafka-{KAFKA_VERSION}", _TOOLS)
+
+
+def streams_classpath() -> str:
+    """As `kafka_classpath`, of Kafka Streams with its tests."""
+    return _classpath(f"kafka-streams-{KAFKA_VERSION}", _STREAMS)
+
+
+def _classpath(name: str, dependencies: Sequence[tuple[str, str, str, str]]) -> str:
     if shutil.which("java") is None:
         missing("java is not installed (Debian: apt install default-jre-headless)")
-    home = CACHE / f"kafka-{KAFKA_VERSION}"
+    home = CACHE / name
     complete = home / "complete"
     if not complete.exists():
         if shutil.which("mvn") is None:
             missing("mvn is not installed (Debian: apt install maven)")
         home.mkdir(parents=True, exist_ok=True)
-        (home / "pom.xml").write_text(_POM)
+        (home / "pom.xml").write_text(_POM.format("".join(map(_dependency, dependencies))))
         command = [
             "mvn",
             "-q",
@@ -67,6 +85,14 @@ def kafka_classpath() -> str:
             missing(f"Kafka's jars could not be downloaded:\n{(download.stdout + download.stderr)[-2000:]}")
         complete.touch()
     return f"{home}/jars/*"
+
+
+def _dependency(dependency: tuple[str, str, str, str]) -> str:
+    group, artifact, version, classifier = dependency
+    fields = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+    if classifier:
+        fields += f"<classifier>{classifier}</classifier>"
+    return f"    <dependency>{fields}</dependency>\n"
 
 
 def kafka_command(main_class: str, *arguments: str) -> list[str]:

@@ -32,17 +32,9 @@ async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any
     )
     if refused == ErrorCode.GROUP_ID_NOT_FOUND and context.version < _NOT_FOUND_FROM:
         refused = ErrorCode.ILLEGAL_GENERATION
-    codes: dict[TP, int] = {}
-    taken: dict[TP, OffsetValue] = {}
-    for topic in request.topics:
-        for partition in topic.partitions:
-            tp = TP(topic.name, partition.partition_index)
-            metadata = partition.committed_metadata or ""
-            codes[tp] = refused or commit_problem(broker, tp, metadata)
-            if not codes[tp]:
-                taken[tp] = OffsetValue(
-                    partition.committed_offset, metadata, broker.clock.now_ms(), partition.committed_leader_epoch
-                )
+    codes, taken = offsets_in(broker, request.topics)
+    if refused:
+        codes, taken = dict.fromkeys(codes, refused), {}
     if taken:
         try:
             await broker.node.commit(request.group_id, taken)
@@ -64,8 +56,23 @@ async def offset_commit(broker: "Broker", request: Any, context: Context) -> Any
     )
 
 
-def commit_problem(broker: "Broker", tp: TP, metadata: str) -> int:
-    """Why an offset cannot be committed in `tp`, whoever wants to; 0 where it can."""
+def offsets_in(broker: "Broker", topics: Any) -> tuple[dict[TP, int], dict[TP, OffsetValue]]:
+    """What a request wants to commit: a code for every partition, and the offsets of those that it can."""
+    codes: dict[TP, int] = {}
+    taken: dict[TP, OffsetValue] = {}
+    for topic in topics:
+        for partition in topic.partitions:
+            tp = TP(topic.name, partition.partition_index)
+            metadata = partition.committed_metadata or ""
+            codes[tp] = _problem(broker, tp, metadata)
+            if not codes[tp]:
+                taken[tp] = OffsetValue(
+                    partition.committed_offset, metadata, broker.clock.now_ms(), partition.committed_leader_epoch
+                )
+    return codes, taken
+
+
+def _problem(broker: "Broker", tp: TP, metadata: str) -> int:
     meta = broker.node.topics.get(tp.topic)
     if meta is None or not 0 <= tp.partition < meta.partitions:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamcore.broker.coordinator.offset_records import OffsetValue
 from streamcore.broker.coordinator.offsets_topic import OFFSETS_TP
 from streamcore.broker.coordinator.transaction import EPOCH_BUMPED_FROM, TransactionRefusedError
-from streamcore.broker.handlers.offsets import commit_problem, offset_code
+from streamcore.broker.handlers.offsets import offset_code, offsets_in
 from streamcore.broker.requests import Context
 from streamcore.errors import StreamcoreError
 from streamcore.protocol import messages
@@ -130,17 +130,7 @@ async def add_offsets_to_txn(broker: "Broker", request: Any, context: Context) -
 
 
 async def txn_offset_commit(broker: "Broker", request: Any, context: Context) -> Any:
-    codes: dict[TP, int] = {}
-    taken: dict[TP, OffsetValue] = {}
-    for topic in request.topics:
-        for partition in topic.partitions:
-            tp = TP(topic.name, partition.partition_index)
-            metadata = partition.committed_metadata or ""
-            codes[tp] = commit_problem(broker, tp, metadata)
-            if not codes[tp]:
-                taken[tp] = OffsetValue(
-                    partition.committed_offset, metadata, broker.clock.now_ms(), partition.committed_leader_epoch
-                )
+    codes, taken = offsets_in(broker, request.topics)
     if taken:
         codes |= dict.fromkeys(taken, await _commit(broker, request, context.version, taken))
     return _OffsetCommit.Response(
